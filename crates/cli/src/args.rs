@@ -1,0 +1,267 @@
+//! The arguments, and how their values are read.
+
+use crate::text::parse_size;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use modelferry_convert::PluginOptions;
+use modelferry_core::loss::LossKind;
+use modelferry_core::options::{OptionKind, OptionSpec};
+use modelferry_core::plugin::Shards;
+use modelferry_core::registry::Registry;
+use modelferry_core::{DType, Error, Result};
+use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+/// The heading under which plugins' options stand.
+const FORMAT_OPTIONS: &str = "Format options";
+
+/// The whole command line; options of plugins are made from what `registry` declares.
+pub(crate) fn command(registry: &Registry) -> Command {
+    let readers: Vec<_> =
+        registry.readers().map(|reader| (reader.info().format, reader.info().options)).collect();
+    let mut both = readers.clone();
+    both.extend(registry.writers().map(|writer| (writer.info().format, writer.info().options)));
+    Command::new("modelferry")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Carries trained models from one file format to another, and says what was lost")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(convert(&both))
+        .subcommand(inspect(&readers))
+        .subcommand(diff(&readers))
+        .subcommand(
+            Command::new("formats")
+                .about("List readers and writers, what they can carry, and their options")
+                .args(common()),
+        )
+}
+
+type Declared = [(&'static str, &'static [OptionSpec])];
+
+fn convert(options: &Declared) -> Command {
+    Command::new("convert")
+        .about("Convert a model to another format")
+        .after_help(
+            "Exit codes: 0 done, 2 usage, 3 output exists, 4 ambiguous input, 10 malformed input, 11 unsupported,\n\
+             12 the target cannot represent it, 13 limit, 14 I/O, 15 plugin, 130 and 143 interrupted.",
+        )
+        .arg(path("input", "INPUT", "Model to read: a file, a shard, or the index of its shards"))
+        .arg(path("output", "OUTPUT", "File to write; its extension names the format"))
+        .arg(text("from", "FORMAT", "Format of the input [default: by content]"))
+        .arg(text("to", "FORMAT", "Format of the output [default: by extension]"))
+        .arg(text("dtype", "TYPE", "Cast floating tensors: f64 f32 f16 bf16 f8_e4m3 f8_e5m2 …"))
+        .arg(list("keep-dtype", "GLOB", "Tensors that --dtype leaves alone, by target name"))
+        .arg(list("include", "GLOB", "Take only these tensors, by source name"))
+        .arg(list("exclude", "GLOB", "Leave these tensors out, by source name"))
+        .arg(list("rename", "REGEX=REPL", "Rewrite names, in order; $1 stands for a group"))
+        .arg(text("strip-prefix", "PREFIX|none", "Cut off names [default: prefixes of wrappers such as module.]"))
+        .arg(text("ties", "WHAT", "Two names for one storage: auto, keep, drop, copy [default: auto]"))
+        .arg(text("shard-size", "SIZE|none|keep", "Split into files of at most SIZE (5GB), or as the source is"))
+        .arg(list("allow", "LOSS", "Accept a loss, by kind: tensor, overflow, metadata, …").value_delimiter(','))
+        .arg(flag("strict", "Refuse any loss or fallback that no option asked for"))
+        .arg(flag("verify", "Read the output back and compare it with the source before it is published"))
+        .arg(flag("dry-run", "Say what would be written and lost, and stop"))
+        .arg(flag("sync", "Return only when the output is on the disk"))
+        .arg(flag("force", "Replace an output that is there"))
+        .arg(named_path("report", "FILE", "Write the account of the run to FILE, as JSON"))
+        .args(common())
+        .args(declared(options))
+}
+
+fn inspect(options: &Declared) -> Command {
+    Command::new("inspect")
+        .about("Say what a file is, then list its tensors")
+        .arg(path("input", "PATH", "Model to look at"))
+        .arg(text("from", "FORMAT", "Format of the input [default: by content]"))
+        .arg(list("include", "GLOB", "List only these tensors"))
+        .arg(text("sort", "ORDER", "Order of the list: file, name, size [default: file]"))
+        .arg(text("depth", "N", "Add up below the first N components of names"))
+        .arg(list("values", "NAME[0:4]", "Show values, sliced as in numpy"))
+        .arg(flag("stats", "Read the listed tensors: smallest, largest, mean, NaN, zeros"))
+        .args(common())
+        .args(declared(options))
+}
+
+fn diff(options: &Declared) -> Command {
+    Command::new("diff")
+        .about("Compare two models tensor by tensor, in any formats")
+        .after_help(
+            "Exit code 1 if they differ. Metadata and order are listed but do not count.\n\
+             With a tolerance, |a - b| <= atol + rtol * |b| is equal, and types may differ.",
+        )
+        .arg(path("a", "A", "One model"))
+        .arg(path("b", "B", "The other"))
+        .arg(text("from-a", "FORMAT", "Format of A [default: by content]"))
+        .arg(text("from-b", "FORMAT", "Format of B [default: by content]"))
+        .arg(text("atol", "NUMBER", "Absolute tolerance"))
+        .arg(text("rtol", "NUMBER", "Relative tolerance"))
+        .args(common())
+        .args(declared(options))
+}
+
+/// What every command takes.
+fn common() -> Vec<Arg> {
+    vec![
+        flag("json", "Print one JSON object, also on failure"),
+        text("threads", "N", "Worker threads [default: all cores]"),
+        text("memory", "SIZE", "Buffers for payload, all threads together [default: 32MiB]"),
+        text("progress", "HOW", "auto, plain, json, none [default: auto]"),
+        flag("quiet", "Print nothing but results asked for and errors").short('q'),
+    ]
+}
+
+/// Options that plugins declare, each once.
+fn declared(options: &Declared) -> Vec<Arg> {
+    let mut args: Vec<Arg> = vec![];
+    let mut seen = BTreeSet::new();
+    for spec in options.iter().flat_map(|(_, specs)| *specs) {
+        if !seen.insert(spec.name) {
+            continue;
+        }
+        let formats: BTreeSet<&str> = options
+            .iter()
+            .filter(|(_, specs)| specs.iter().any(|other| other.name == spec.name))
+            .map(|(format, _)| *format)
+            .collect();
+        let formats: Vec<&str> = formats.into_iter().collect();
+        let choices = match spec.kind {
+            OptionKind::Choice(choices) => format!(": {}", choices.join(", ")),
+            _ => String::new(),
+        };
+        let default =
+            if spec.default.is_empty() { String::new() } else { format!(" [default: {}]", spec.default) };
+        let help = format!("{}{choices} ({}){default}", spec.help, formats.join(", "));
+        let value_name = match spec.kind {
+            OptionKind::Bool => "true|false",
+            OptionKind::Int => "N",
+            OptionKind::Text => "TEXT",
+            OptionKind::Choice(_) => "WHAT",
+        };
+        args.push(text(spec.name, value_name, "").help(help).help_heading(FORMAT_OPTIONS));
+    }
+    args
+}
+
+fn path(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+    Arg::new(id).value_name(name).required(true).value_parser(value_parser!(PathBuf)).help(help)
+}
+
+fn named_path(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+    Arg::new(id).long(id).value_name(name).value_parser(value_parser!(PathBuf)).help(help)
+}
+
+fn text(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+    Arg::new(id).long(id).value_name(name).help(help)
+}
+
+fn list(id: &'static str, name: &'static str, help: &'static str) -> Arg {
+    text(id, name, help).action(ArgAction::Append)
+}
+
+fn flag(id: &'static str, help: &'static str) -> Arg {
+    Arg::new(id).long(id).action(ArgAction::SetTrue).help(help)
+}
+
+/// The value of a text option.
+pub(crate) fn get<'a>(matches: &'a ArgMatches, id: &str) -> Option<&'a str> {
+    matches.get_one::<String>(id).map(String::as_str)
+}
+
+/// The values of an option that may be given several times.
+fn get_all<'a>(matches: &'a ArgMatches, id: &str) -> impl Iterator<Item = &'a str> {
+    matches.get_many::<String>(id).into_iter().flatten().map(String::as_str)
+}
+
+/// A path that must be there.
+pub(crate) fn get_path(matches: &ArgMatches, id: &str) -> PathBuf {
+    matches.get_one::<PathBuf>(id).cloned().unwrap_or_default()
+}
+
+/// The values of plugins' options that were given.
+pub(crate) fn plugin_options(registry: &Registry, matches: &ArgMatches) -> PluginOptions {
+    let readers = registry.readers().flat_map(|reader| reader.info().options);
+    let writers = registry.writers().flat_map(|writer| writer.info().options);
+    let value = |spec: &OptionSpec| {
+        // A command that does not read has no flags of readers.
+        let found = matches.try_get_one::<String>(spec.name).ok().flatten();
+        found.map(|value| (spec.name.to_owned(), value.clone()))
+    };
+    readers.chain(writers).filter_map(value).collect()
+}
+
+/// A value that is one of a few words.
+pub(crate) fn choice<T: Copy>(option: &str, value: &str, choices: &[(&str, T)]) -> Result<T> {
+    choices.iter().find(|(name, _)| *name == value).map(|(_, found)| *found).ok_or_else(|| {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        Error::usage(format!("--{option}: unusable value")).expected(names.join(", ")).found(value)
+    })
+}
+
+/// A value that is a number.
+pub(crate) fn number<T: std::str::FromStr>(option: &str, value: &str, expected: &str) -> Result<T> {
+    let bad = |_| Error::usage(format!("--{option}: unusable value")).expected(expected).found(value);
+    value.parse().map_err(bad)
+}
+
+/// Patterns, in order.
+pub(crate) fn globs(matches: &ArgMatches, id: &str) -> Result<Vec<Glob>> {
+    get_all(matches, id).map(Glob::new).collect()
+}
+
+/// Texts, in order.
+pub(crate) fn texts(matches: &ArgMatches, id: &str) -> Vec<String> {
+    get_all(matches, id).map(str::to_owned).collect()
+}
+
+/// What `convert` changes on the way.
+pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
+    let dtype = get(matches, "dtype")
+        .map(|name| {
+            DType::from_name(name).filter(|dtype| dtype.is_float()).ok_or_else(|| {
+                let floats: Vec<String> =
+                    DType::all().filter(|dtype| dtype.is_float()).map(|dtype| dtype.to_string()).collect();
+                Error::usage("--dtype: not a floating-point type").expected(floats.join(" ")).found(name)
+            })
+        })
+        .transpose()?;
+    let ties = get(matches, "ties").map(|name| {
+        let expected = Ties::NAMES.join(", ");
+        Ties::from_name(name)
+            .ok_or_else(|| Error::usage("--ties: unusable value").expected(expected).found(name))
+    });
+    Ok(Edits {
+        include: globs(matches, "include")?,
+        exclude: globs(matches, "exclude")?,
+        strip_prefix: match get(matches, "strip-prefix") {
+            None => StripPrefix::Auto,
+            Some("none" | "") => StripPrefix::None,
+            Some(prefix) => StripPrefix::Prefix(prefix.to_owned()),
+        },
+        rename: get_all(matches, "rename").map(Rename::parse).collect::<Result<_>>()?,
+        dtype,
+        keep_dtype: globs(matches, "keep-dtype")?,
+        ties: ties.transpose()?.unwrap_or_default(),
+    })
+}
+
+/// `--shard-size`.
+pub(crate) fn shards(matches: &ArgMatches) -> Result<Option<Shards>> {
+    Ok(match get(matches, "shard-size") {
+        None => None,
+        Some("none") => Some(Shards::One),
+        Some("keep") => Some(Shards::Keep),
+        Some(size) => Some(Shards::Max(parse_size("shard-size", size)?)),
+    })
+}
+
+/// `--allow`.
+pub(crate) fn allowed(matches: &ArgMatches) -> Result<BTreeSet<LossKind>> {
+    let kind = |name| {
+        LossKind::from_name(name).ok_or_else(|| {
+            let names = LossKind::ALL.map(LossKind::name).join(", ");
+            Error::usage("--allow: no such kind of loss").expected(names).found(name)
+        })
+    };
+    get_all(matches, "allow").map(kind).collect()
+}

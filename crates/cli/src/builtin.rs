@@ -1,0 +1,16 @@
+//! The built-in plugins: the one place that lists them.
+
+use modelferry_core::registry::Registry;
+
+/// Where a plugin of this registry comes from, for `formats`.
+pub const ORIGIN: &str = "built-in";
+
+/// Every built-in reader and writer.
+pub fn registry() -> Registry {
+    let mut registry = Registry::default();
+    safetensors_reader::register(&mut registry);
+    safetensors_writer::register(&mut registry);
+    npz_reader::register(&mut registry);
+    npz_writer::register(&mut registry);
+    registry
+}

@@ -1,0 +1,134 @@
+//! `convert INPUT OUTPUT`.
+
+use crate::session::Session;
+use crate::text::{bytes, count, loss_lines, plural, printable};
+use crate::{args, output};
+use clap::ArgMatches;
+use modelferry_convert::json::Failure;
+use modelferry_convert::{Job, Policy, Report};
+use modelferry_core::{Error, Result};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Runs the command and returns its exit code.
+pub(crate) fn run(session: &Session<'_>, matches: &ArgMatches) -> i32 {
+    let mut report = Report::default();
+    let report_path = matches.get_one::<PathBuf>("report").map(PathBuf::as_path);
+    let result = convert(session, matches, report_path, &mut report);
+    if !session.is_quiet {
+        for line in loss_lines(&report.losses) {
+            output::message(&line);
+        }
+    }
+    let error = result.err();
+    let failure = error.as_ref().map(|error| Failure { error, code: session.code(error) });
+    let printed = match (&failure, session.is_json) {
+        (_, true) => output::stdout(|out| report.write_json(out, failure)),
+        (None, false) if !session.is_quiet => output::stdout(|out| summary(&report, out)),
+        _ => Ok(()),
+    };
+    // A report that must not be replaced is not written, of all failures that one.
+    let may_write = report_path.is_some_and(|path| check_report_path(matches, path).is_ok());
+    let saved = match report_path.filter(|_| may_write) {
+        Some(path) => save(path, &report, failure),
+        None => Ok(()),
+    };
+    if let Some(failure) = failure {
+        output::message(&failure.error.to_string());
+        return failure.code;
+    }
+    match printed.and(saved) {
+        Ok(()) => 0,
+        Err(error) => {
+            output::message(&error.to_string());
+            session.code(&error)
+        }
+    }
+}
+
+fn convert(
+    session: &Session<'_>,
+    matches: &ArgMatches,
+    report_path: Option<&Path>,
+    report: &mut Report,
+) -> Result<()> {
+    let mut settings = session.settings.clone();
+    settings.sync = matches.get_flag("sync");
+    let job = Job {
+        input: args::get_path(matches, "input"),
+        output: args::get_path(matches, "output"),
+        from: args::get(matches, "from").map(str::to_owned),
+        to: args::get(matches, "to").map(str::to_owned),
+        options: args::plugin_options(session.registry, matches),
+        edits: args::edits(matches)?,
+        shards: args::shards(matches)?,
+        policy: Policy { allow: args::allowed(matches)?, strict: matches.get_flag("strict") },
+        dry_run: matches.get_flag("dry-run"),
+        verify: matches.get_flag("verify"),
+        force: matches.get_flag("force"),
+    };
+    if let Some(path) = report_path {
+        check_report_path(matches, path)?;
+    }
+    let cx = modelferry_convert::Context { settings: &settings, ..session.context() };
+    let _watcher = session.watch("convert");
+    modelferry_convert::convert(&cx, &job, report)
+}
+
+/// A report may replace an older report under `--force`, but never the model.
+fn check_report_path(matches: &ArgMatches, path: &Path) -> Result<()> {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    for (name, id) in [("input", "input"), ("output", "output")] {
+        let other = args::get_path(matches, id);
+        if path == other || real(path).is_some_and(|found| Some(found) == real(&other)) {
+            return Err(Error::usage(format!("--report names the {name}")).file(path.display()));
+        }
+    }
+    if !matches.get_flag("force") && std::fs::symlink_metadata(path).is_ok() {
+        return Err(Error::exists("the report is there already")
+            .file(path.display())
+            .hint("pass --force to replace it"));
+    }
+    Ok(())
+}
+
+fn save(path: &Path, report: &Report, failure: Option<Failure<'_>>) -> Result<()> {
+    let write = || -> io::Result<()> {
+        let mut file = io::BufWriter::new(std::fs::File::create(path)?);
+        report.write_json(&mut file, failure)?;
+        file.flush()
+    };
+    write().map_err(|error| Error::io("writing the report", error).file(path.display()))
+}
+
+/// What was written, or would be.
+fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let formats = format!("{} to {}", report.from.unwrap_or("?"), report.to.unwrap_or("?"));
+    let (verb, end) = if report.is_dry_run { ("would write", ", nothing written") } else { ("wrote", "") };
+    writeln!(
+        out,
+        "{verb} {}: {}, {}, {formats}{end}",
+        printable(&report.output),
+        plural(report.n_tensors, "tensor"),
+        bytes(report.bytes),
+    )?;
+    if report.is_dry_run || report.files.len() > 1 {
+        for (path, len) in &report.files {
+            writeln!(out, "  {}  {len} bytes", printable(path))?;
+        }
+    }
+    for path in &report.stale {
+        let verb = if report.is_dry_run { "would remove" } else { "removed" };
+        writeln!(out, "  {verb} {}, of an earlier output", printable(path))?;
+    }
+    if report.is_dry_run {
+        writeln!(out, "  {} elements", count(report.n_elements))?;
+        for asked in &report.asked {
+            writeln!(out, "  asked: {}: {}", asked.question, asked.answer)?;
+        }
+    }
+    if let Some(n_tensors) = report.n_verified {
+        writeln!(out, "verified: {} read back, equal to the source", plural(n_tensors as u64, "tensor"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! The command line: arguments in, text or JSON out, over the pipeline of `modelferry-convert`.
+//!
+//! [`run`] is the whole program; `cargo xtask convert …` calls it too. This is the only crate that prints, and it
+//! prints in one place: results to standard output, everything else (notes, progress, errors) to standard error.
+
+#![forbid(unsafe_code)]
+
+pub mod builtin;
+
+mod args;
+mod convert;
+mod diff;
+mod formats;
+mod inspect;
+mod output;
+mod progress;
+mod session;
+mod signals;
+mod text;
+
+use modelferry_convert::json::Failure;
+use modelferry_core::Error;
+use session::Session;
+use std::ffi::OsString;
+
+/// Names of the commands and a line about each, for help texts of programs that pass them on.
+pub fn commands() -> Vec<(String, String)> {
+    let command = args::command(&builtin::registry());
+    let about = |sub: &clap::Command| sub.get_about().map(ToString::to_string).unwrap_or_default();
+    command.get_subcommands().map(|sub| (sub.get_name().to_owned(), about(sub))).collect()
+}
+
+/// Runs one command line (program name first) and returns the exit code of DESIGN section 6.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let registry = builtin::registry();
+    let matches = match args::command(&registry).try_get_matches_from(&args) {
+        Ok(matches) => matches,
+        Err(error) => return no_command(&args, &error),
+    };
+    let Some((name, matches)) = matches.subcommand() else { return 0 };
+    let session = match Session::new(&registry, matches) {
+        Ok(session) => session,
+        Err(error) => {
+            let failure = Failure { error: &error, code: error.kind().exit_code() };
+            return output::fail(name, failure, matches.get_flag("json"));
+        }
+    };
+    match name {
+        "convert" => convert::run(&session, matches),
+        "inspect" => inspect::run(&session, matches),
+        "diff" => diff::run(&session, matches),
+        _ => formats::run(&session),
+    }
+}
+
+/// What clap has to say: help and version to standard output, mistakes as an error of ours, on one line.
+fn no_command(args: &[OsString], error: &clap::Error) -> i32 {
+    use clap::error::ErrorKind;
+    let rendered = error.to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let printed = output::stdout(|out| out.write_all(rendered.as_bytes()));
+            printed.map_or_else(|error| error.kind().exit_code(), |()| 0)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output::stderr(&rendered);
+            2
+        }
+        _ => {
+            let error = Error::usage(text::clap_line(&rendered));
+            let is_json = args.iter().any(|arg| arg == "--json");
+            let command = args.get(1).map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
+            output::fail(&command, Failure { error: &error, code: 2 }, is_json)
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Damaged and hostile files: each gives the exit code and the message that lie beside it.
+
+use super::scratch::walk;
+use super::{Log, Suite, guarded};
+use modelferry_convert::{Job, Report, convert};
+use modelferry_engine::Settings;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// What one bad file may take.
+const MAX_TIME: Duration = Duration::from_millis(100);
+
+/// Rewrites the recorded errors.
+const BLESS: &str = "cargo xtask fixtures --bless";
+
+pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
+    let folder = suite.testdata.join("bad");
+    let files = walk(&folder).unwrap_or_default();
+    for path in files.iter().filter(|path| is_case(path, &files)) {
+        let subject = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
+        log.record(&subject, fails_as_recorded(suite, path));
+    }
+    for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "expect")) {
+        if !path.with_extension("").exists() {
+            log.record::<()>(
+                &path.display().to_string(),
+                Err("the file it belongs to is not there".to_owned()),
+            );
+        }
+    }
+}
+
+/// Everything but what accompanies another file: notes, and the parts beside an index.
+fn is_case(path: &Path, files: &[PathBuf]) -> bool {
+    let is_index = |path: &Path| path.to_string_lossy().ends_with(".index.json");
+    let has_index = files.iter().any(|other| is_index(other) && other.parent() == path.parent());
+    let is_note = path.extension().is_some_and(|extension| extension == "expect" || extension == "md");
+    !is_note && (is_index(path) || !has_index)
+}
+
+fn fails_as_recorded(suite: &Suite<'_>, path: &Path) -> Result<(), String> {
+    let (mut found, mut took) = outcome(suite, path)?;
+    for _ in 0..2 {
+        if took > MAX_TIME {
+            // Another process may have had the machine.
+            (found, took) = outcome(suite, path)?;
+        }
+    }
+    if took > MAX_TIME {
+        return Err(format!("it takes {took:?}"));
+    }
+    let recorded = PathBuf::from(format!("{}.expect", path.display()));
+    if suite.options.bless {
+        return fs::write(&recorded, found).map_err(|error| format!("{}: {error}", recorded.display()));
+    }
+    match fs::read_to_string(&recorded) {
+        Ok(expected) if expected == found => Ok(()),
+        Ok(expected) => Err(format!("expected\n{expected}found\n{found}if that is better, run `{BLESS}`")),
+        Err(error) => {
+            Err(format!("{}: {error}; run `{BLESS}` and look at what it writes", recorded.display()))
+        }
+    }
+}
+
+/// Exit code and message, and the time until they were known.
+fn outcome(suite: &Suite<'_>, path: &Path) -> Result<(String, Duration), String> {
+    let folder = suite.scratch.folder().map_err(|error| error.to_string())?;
+    // The folder that a bad file lies in names its format; what cannot be told goes to the first writer.
+    let named =
+        path.parent().and_then(Path::file_name).and_then(|name| suite.registry.writer(name.to_str()?).ok());
+    let Some(writer) = named.or(suite.registry.writers().next()) else { return Err("no writers".to_owned()) };
+    let job = Job {
+        input: path.to_owned(),
+        output: folder.path().join(format!("out{}", super::run::extension(writer.info()))),
+        to: Some(writer.info().format.to_owned()),
+        ..Job::default()
+    };
+    let settings = Settings::default();
+    let began = Instant::now();
+    let result = guarded(|| convert(&suite.context(&settings), &job, &mut Report::default()))?;
+    let took = began.elapsed();
+    if result.is_err() && !folder.files().map_err(|error| error.to_string())?.is_empty() {
+        return Err("something was left behind".to_owned());
+    }
+    let text = match result {
+        Ok(()) => "exit 0\n".to_owned(),
+        Err(error) => format!("exit {}\n{error}\n", error.kind().exit_code()),
+    };
+    let here = path.parent().unwrap_or(Path::new("")).display().to_string();
+    Ok((text.replace(&format!("{here}/"), "").replace(&folder.path().display().to_string(), "OUTPUT"), took))
+}

@@ -1,0 +1,83 @@
+//! `--dtype` against exact rounding.
+
+use super::content::{Content, cast};
+use super::fixtures::Fixture;
+use super::run::Manner;
+use super::{Log, Suite, guarded};
+use crate::{naive, numbers};
+use modelferry_core::dtype::DType;
+use modelferry_core::error::ErrorKind;
+use modelferry_core::loss::LossKind;
+use modelferry_core::plugin::{Carries, WriterInfo};
+use modelferry_transform::Edits;
+
+pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
+    let targets = DType::all().filter(|dtype| dtype.is_float() && !dtype.is_sub_byte());
+    for to in targets {
+        let named =
+            suite.registry.writers().map(|writer| writer.info()).filter(|info| info.names == Carries::Yes);
+        // Which writer does not matter here; one that stores the type is enough.
+        let Some(info) = named.clone().find(|info| info.dtypes.contains(&to)) else { continue };
+        for fixture in suite.fixtures.iter().filter(|fixture| fixture.format == info.format) {
+            let subject = format!("{} to {to}", fixture.name);
+            let result = guarded(|| casts(suite, fixture, info, to)).and_then(|result| result);
+            log.record(&subject, result);
+        }
+    }
+}
+
+/// Every float tensor is rounded once; what went out of range is refused, then allowed and named.
+fn casts(suite: &Suite<'_>, fixture: &Fixture, info: &WriterInfo, to: DType) -> Result<(), String> {
+    let read = |path| Content::read(suite, path, info.format).map_err(|error| error.to_string());
+    let (before, _) = read(&fixture.path)?;
+    let touched = |dtype: DType| dtype.is_float() && !dtype.is_sub_byte() && dtype != to;
+    let overflows = |held: &super::content::Held| {
+        let codes = held.bytes.chunks_exact(held.dtype.item_bytes() as usize).map(naive::little);
+        touched(held.dtype)
+            && codes.into_iter().any(|code| !numbers::fits(to, numbers::decode(held.dtype, code)))
+    };
+    let out_of_range: Vec<&str> =
+        before.tensors.iter().filter(|held| overflows(held)).map(|held| &*held.name).collect();
+
+    let edits = Edits { dtype: Some(to), ..Edits::default() };
+    let manner = Manner { edits, ..Manner::default() };
+    let first = suite.convert(fixture, info, &manner)?;
+    let run = match &first.error {
+        None => first,
+        // A checkpoint that is quantized in its own way is not cast as if it were plain.
+        Some(error) if error.kind() == ErrorKind::Unsupported => return Ok(()),
+        Some(error) if out_of_range.is_empty() => return Err(error.to_string()),
+        Some(error) if error.kind() != ErrorKind::Target => return Err(error.to_string()),
+        Some(_) => suite.convert(fixture, info, &Manner { allow_all: true, ..manner })?,
+    };
+    if let Some(error) = &run.error {
+        return Err(error.to_string());
+    }
+    let of_kind = |kind| run.report.losses.iter().filter(move |loss| loss.kind == kind);
+    let mut named: Vec<&str> = of_kind(LossKind::Overflow).map(|loss| &*loss.subject).collect();
+    named.sort();
+    let mut expected = out_of_range;
+    expected.sort();
+    if named != expected {
+        return Err(format!("out of range are {expected:?}, reported were {named:?}"));
+    }
+    let (after, _) = read(&run.root)?;
+    for held in &before.tensors {
+        let Some(other) = after.tensors.iter().find(|other| other.name == held.name) else {
+            return Err(format!("{:?} is gone", held.name));
+        };
+        let is_touched = touched(held.dtype);
+        let dtype = if is_touched { to } else { held.dtype };
+        let bytes = if is_touched { cast(&held.bytes, held.dtype, to) } else { held.bytes.clone() };
+        if (other.dtype, &other.bytes) != (dtype, &bytes) {
+            return Err(format!(
+                "{:?}: {} became something else than {dtype} by one rounding",
+                held.name, held.dtype
+            ));
+        }
+        if is_touched && !of_kind(LossKind::Dtype).any(|loss| loss.subject == held.name && loss.asked) {
+            return Err(format!("{:?}: nobody said that it was cast", held.name));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,254 @@
+//! What a model holds, all of it in memory, and what became of it.
+
+use super::Suite;
+use super::Verdict;
+use crate::naive::Naive;
+use crate::numbers;
+use modelferry_core::dtype::DType;
+use modelferry_core::error::Result as CoreResult;
+use modelferry_core::expr::NodeId;
+use modelferry_core::inputs::Inputs;
+use modelferry_core::limits::Limits;
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::{Model, Value};
+use modelferry_core::plugin::{Answer, Host, Query};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+/// Everything a model says, with its payload as the naive evaluator makes it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Content {
+    pub(super) tensors: Vec<Held>,
+    pub(super) ties: Vec<Vec<usize>>,
+    pub(super) metadata: Vec<(String, Value)>,
+}
+
+/// One tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Held {
+    pub(super) name: String,
+    pub(super) dtype: DType,
+    pub(super) shape: Vec<u64>,
+    pub(super) bytes: Vec<u8>,
+    /// Whether the bytes lie in the source as they are.
+    pub(super) is_verbatim: bool,
+}
+
+impl Content {
+    pub(super) fn of(model: &Model, inputs: &dyn Inputs) -> CoreResult<Content> {
+        let mut naive = Naive::new(model, inputs);
+        let mut tensors = vec![];
+        for (idx, tensor) in model.tensors.iter().enumerate() {
+            tensors.push(Held {
+                name: tensor.name.clone(),
+                dtype: tensor.dtype,
+                shape: tensor.shape.clone(),
+                bytes: naive.items(tensor.data)?.bytes().to_vec(),
+                is_verbatim: model.verbatim(idx).is_some(),
+            });
+        }
+        Ok(Content { tensors, ties: model.ties.clone(), metadata: model.metadata.clone() })
+    }
+
+    /// What lies at `path`, read by the reader of `format`, and what that reader left out.
+    pub(super) fn read(suite: &Suite<'_>, path: &Path, format: &str) -> CoreResult<(Content, Vec<Loss>)> {
+        let settings = Default::default();
+        let opened =
+            modelferry_convert::open(&suite.context(&settings), path, Some(format), &BTreeMap::new())?;
+        Ok((Content::of(&opened.model, &*opened.inputs)?, opened.model.losses))
+    }
+}
+
+/// Something that is not the same any more: the kind of loss that must say so, and what it must name, where it must.
+#[derive(Clone, Debug)]
+struct Change {
+    kind: LossKind,
+    subjects: Vec<String>,
+}
+
+/// Compares a model with what was written of it.
+///
+/// Errors: a change that was not declared, a declaration that nothing shows, or a change that no declaration covers.
+pub(super) fn compare(
+    before: &Content,
+    after: &Content,
+    losses: &[Loss],
+    own_metadata: &[(String, Value)],
+) -> Result<Verdict, String> {
+    let changes = changes(before, after, own_metadata)?;
+    for change in &changes {
+        let says = |loss: &&Loss| loss.kind == change.kind && change.names(&loss.subject);
+        if !losses.iter().any(|loss| says(&loss)) {
+            return Err(format!("nobody declared a change: {} {:?}", change.kind.name(), change.subjects));
+        }
+    }
+    for loss in losses {
+        if !is_seen(loss, &changes, before, after) {
+            return Err(format!("a declared loss cannot be seen: {loss}"));
+        }
+    }
+    Ok(if changes.is_empty() { Verdict::Exact } else { Verdict::Declared })
+}
+
+impl Change {
+    fn of(kind: LossKind, subjects: &[&str]) -> Change {
+        Change { kind, subjects: subjects.iter().map(|subject| (*subject).to_owned()).collect() }
+    }
+
+    fn names(&self, subject: &str) -> bool {
+        // An order is not one tensor's.
+        self.kind == LossKind::Order || self.subjects.iter().any(|known| known == subject)
+    }
+}
+
+fn is_seen(loss: &Loss, changes: &[Change], before: &Content, after: &Content) -> bool {
+    let was_there = before.tensors.iter().find(|held| held.name == loss.subject);
+    match loss.kind {
+        LossKind::Layout => was_there.is_some_and(|held| !held.is_verbatim),
+        // The reader could not carry it, so it is on neither side.
+        LossKind::Tensor if was_there.is_none() => after.tensors.iter().all(|held| held.name != loss.subject),
+        LossKind::Metadata if before.metadata.iter().all(|(key, _)| *key != loss.subject) => {
+            after.metadata.iter().all(|(key, _)| *key != loss.subject)
+        }
+        _ => changes.iter().any(|change| change.kind == loss.kind && change.names(&loss.subject)),
+    }
+}
+
+/// What differs, in words that losses use. Errors: what no loss can excuse.
+fn changes(
+    before: &Content,
+    after: &Content,
+    own_metadata: &[(String, Value)],
+) -> Result<Vec<Change>, String> {
+    let mut changes = vec![];
+    let partner = partners(before, after)?;
+    for (idx, held) in before.tensors.iter().enumerate() {
+        let Some(other) = partner.get(&idx).map(|&other| &after.tensors[other]) else {
+            let is_tied = before.ties.iter().any(|group| group.contains(&idx) && group[0] != idx);
+            let kind = if is_tied { LossKind::TieDropped } else { LossKind::Tensor };
+            changes.push(Change::of(kind, &[&held.name]));
+            continue;
+        };
+        if held.name != other.name {
+            changes.push(Change::of(LossKind::Name, &[&held.name]));
+        }
+        if held.shape != other.shape {
+            return Err(format!("{:?} has shape {:?} instead of {:?}", held.name, other.shape, held.shape));
+        }
+        let expected = if held.dtype == other.dtype {
+            held.bytes.clone()
+        } else {
+            changes.push(Change::of(LossKind::Dtype, &[&held.name, &other.name]));
+            cast(&held.bytes, held.dtype, other.dtype)
+        };
+        if other.bytes != expected {
+            let at = other.bytes.iter().zip(&expected).position(|(a, b)| a != b);
+            let at = at.unwrap_or(other.bytes.len().min(expected.len()));
+            return Err(format!("{:?} ({}) differs at byte {at}", held.name, held.dtype));
+        }
+    }
+    if !partner.values().is_sorted() {
+        changes.push(Change { kind: LossKind::Order, subjects: vec![] });
+    }
+    changes.extend(tie_changes(before, after, &partner)?);
+    for (key, value) in &before.metadata {
+        if !after.metadata.contains(&(key.clone(), value.clone())) {
+            changes.push(Change::of(LossKind::Metadata, &[key]));
+        }
+    }
+    let is_known = |entry: &&(String, Value)| {
+        before.metadata.iter().any(|(key, _)| *key == entry.0) || own_metadata.contains(entry)
+    };
+    match after.metadata.iter().find(|entry| !is_known(entry)) {
+        Some((key, _)) => Err(format!("metadata {key:?} came from nowhere")),
+        None => Ok(changes),
+    }
+}
+
+/// Which tensor became which: by name, and those that are left by their order.
+fn partners(before: &Content, after: &Content) -> Result<BTreeMap<usize, usize>, String> {
+    let by_name: BTreeMap<&str, usize> =
+        after.tensors.iter().enumerate().map(|(idx, held)| (&*held.name, idx)).collect();
+    if by_name.len() != after.tensors.len() {
+        return Err("a name was written twice".to_owned());
+    }
+    let found = |held: &Held| by_name.get(&*held.name).copied();
+    let mut partner: BTreeMap<usize, usize> =
+        before.tensors.iter().enumerate().filter_map(|(idx, held)| Some((idx, found(held)?))).collect();
+    let taken: BTreeSet<usize> = partner.values().copied().collect();
+    let new: Vec<usize> = (0..after.tensors.len()).filter(|idx| !taken.contains(idx)).collect();
+    let gone: Vec<usize> = (0..before.tensors.len()).filter(|idx| !partner.contains_key(idx)).collect();
+    if !new.is_empty() && new.len() != gone.len() {
+        return Err(format!("{:?} came from nowhere", after.tensors[new[0]].name));
+    }
+    if !new.is_empty() {
+        partner.extend(gone.into_iter().zip(new));
+    }
+    Ok(partner)
+}
+
+fn tie_changes(
+    before: &Content,
+    after: &Content,
+    partner: &BTreeMap<usize, usize>,
+) -> Result<Vec<Change>, String> {
+    let sets = |ties: &[Vec<usize>]| ties.iter().map(|group| group.iter().copied().collect()).collect();
+    let mut left: Vec<BTreeSet<usize>> = sets(&after.ties);
+    let mut changes = vec![];
+    for group in &before.ties {
+        let written: BTreeSet<usize> = group.iter().filter_map(|idx| partner.get(idx).copied()).collect();
+        match left.iter().position(|known| *known == written) {
+            Some(known) => {
+                left.remove(known);
+            }
+            None if written.len() > 1 => {
+                let later = group[1..].iter().map(|&idx| &*before.tensors[idx].name);
+                changes.extend(later.map(|name| Change::of(LossKind::TieCopied, &[name])));
+            }
+            None => {}
+        }
+    }
+    match left.first().and_then(BTreeSet::first) {
+        Some(&idx) => Err(format!("{:?} is tied and was not", after.tensors[idx].name)),
+        None => Ok(changes),
+    }
+}
+
+/// Items of `from` as items of `to`, both real scalars, with one rounding.
+pub(super) fn cast(bytes: &[u8], from: DType, to: DType) -> Vec<u8> {
+    let (from_width, to_width) = (from.item_bytes() as usize, to.item_bytes() as usize);
+    let convert = |item: &[u8]| numbers::cast(from, to, crate::naive::little(item));
+    bytes
+        .chunks_exact(from_width)
+        .flat_map(|item| convert(item).to_le_bytes().into_iter().take(to_width))
+        .collect()
+}
+
+/// Answers questions about payload by evaluating everything.
+pub(super) struct NaiveHost<'a> {
+    pub(super) inputs: &'a dyn Inputs,
+    pub(super) limits: Limits,
+}
+
+impl Host for NaiveHost<'_> {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn ask(&mut self, model: &Model, query: Query) -> CoreResult<Answer> {
+        let mut naive = Naive::new(model, self.inputs);
+        let mut bytes = |node: NodeId| Ok(naive.items(node)?.bytes().to_vec());
+        Ok(match query {
+            Query::Equal(a, b) => Answer::Bool(bytes(a)? == bytes(b)?),
+            Query::AllZero(node) => Answer::Bool(bytes(node)?.iter().all(|&byte| byte == 0)),
+            Query::Small { node, at, len } => {
+                let width = model.nodes[node].dtype.item_bytes();
+                Answer::Bytes(bytes(node)?[(at * width) as usize..((at + len) * width) as usize].to_vec())
+            }
+            other => {
+                let text = format!("{other:?}");
+                return Err(modelferry_core::Error::unsupported("the suite cannot answer this").found(text));
+            }
+        })
+    }
+}

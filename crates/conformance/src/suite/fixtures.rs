@@ -1,0 +1,152 @@
+//! The files that are read: what lies in testdata, and what the writers make of the made models.
+
+use super::content::{Content, NaiveHost};
+use super::scratch::walk;
+use super::{Log, Suite, guarded};
+use crate::models::{self, Made};
+use crate::{layouts, suite::run};
+use modelferry_core::error::{Error, ErrorKind, Result as CoreResult};
+use modelferry_core::limits::Limits;
+use modelferry_core::loss::Loss;
+use modelferry_core::model::{ModelView, Value};
+use modelferry_core::options::Options;
+use modelferry_core::plugin::{Carries, LayoutRequest, Shards, Verdict, Writer, WriterInfo};
+use modelferry_engine::disk::DiskInputs;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A file, and whose it is.
+#[derive(Clone, Debug)]
+pub(super) struct Fixture {
+    /// Its name in reports.
+    pub(super) name: String,
+    /// The model's root file.
+    pub(super) path: PathBuf,
+    /// The format of the one reader that knows its content.
+    pub(super) format: &'static str,
+    /// The files that may belong to the model: itself, or all of its folder.
+    pub(super) files: Vec<PathBuf>,
+}
+
+/// The files of `testdata/models`. A file beside others there is a model; so is each one in a folder of its own.
+pub(super) fn find(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, String> {
+    let folder = suite.testdata.join("models");
+    let files = walk(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    if files.is_empty() {
+        return Err(format!("{}: no models", folder.display()));
+    }
+    let mut fixtures = vec![];
+    for path in &files {
+        let name = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
+        let siblings =
+            files.iter().filter(|other| other.parent() == path.parent() && path.parent() != Some(&folder));
+        let mut members: Vec<PathBuf> = siblings.cloned().collect();
+        if members.is_empty() {
+            members.push(path.clone());
+        }
+        if let Some(format) = log.record(&name, owner(suite, path)) {
+            fixtures.push(Fixture { name, path: path.clone(), format, files: members });
+        }
+    }
+    Ok(fixtures)
+}
+
+/// What every writer makes of the made models that its format can hold.
+pub(super) fn make(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, String> {
+    let made = models::all().map_err(|error| format!("the suite's own models: {error}"))?;
+    let mut fixtures = vec![];
+    for writer in suite.registry.writers() {
+        let info = writer.info();
+        for made in &made {
+            let name = format!("{} made as {}", made.name, info.format);
+            let written = guarded(|| write(suite, made, writer)).and_then(|written| written);
+            let Some(Some(written)) = log.record(&name, written) else { continue };
+            if let Some(format) = log.record(&name, owner(suite, &written.root)) {
+                let files = walk(written.root.parent().unwrap_or(Path::new(""))).unwrap_or_default();
+                fixtures.push(Fixture { name, path: written.root, format, files });
+            }
+        }
+    }
+    Ok(fixtures)
+}
+
+/// What a writer made of a made model.
+pub(super) struct Written {
+    pub(super) root: PathBuf,
+    pub(super) losses: Vec<Loss>,
+}
+
+/// Lays a made model out and writes it with the naive executor; nothing if the format cannot hold it.
+pub(super) fn write(suite: &Suite<'_>, made: &Made, writer: &dyn Writer) -> Result<Option<Written>, String> {
+    let info = writer.info();
+    let content = Content::of(&made.model, &made.inputs).map_err(|error| error.to_string())?;
+    if lacks(info, &content, made.shards).is_some() {
+        return Ok(None);
+    }
+    let (layout, model, losses) = match lay_out(made, writer) {
+        Ok(laid_out) => laid_out,
+        Err(error) if error.kind() == ErrorKind::Target => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let files = layouts::execute(&model, &made.inputs, &layout).map_err(|error| error.to_string())?;
+    let folder = suite.scratch.folder().map_err(|error| error.to_string())?.keep();
+    for (file, bytes) in layout.files.iter().zip(files) {
+        let path = folder.join(&file.path);
+        std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(Some(Written { root: folder.join(&layout.files[layout.root].path), losses }))
+}
+
+type LaidOut = (modelferry_core::layout::Layout, modelferry_core::model::Model, Vec<Loss>);
+
+fn lay_out(made: &Made, writer: &dyn Writer) -> CoreResult<LaidOut> {
+    let info = writer.info();
+    let mut model = made.model.clone();
+    if info.ties == Carries::No {
+        model.ties.clear();
+    }
+    let mut host = NaiveHost { inputs: &made.inputs, limits: Limits::default() };
+    let view = ModelView::new(&model, &host.limits)?;
+    let options = Options::resolve(info.options, &BTreeMap::new())?;
+    let file_name = format!("model{}", run::extension(info));
+    let request = LayoutRequest { file_name: &file_name, options: &options, shards: made.shards };
+    let (layout, losses) = writer.layout(&view, &request, &mut host)?;
+    layout.validate(&view)?;
+    Ok((layout, model, losses))
+}
+
+/// What a format says it cannot hold of a model, as words that a refusal must contain.
+pub(super) fn lacks(info: &WriterInfo, content: &Content, shards: Shards) -> Option<String> {
+    let dtype = content.tensors.iter().find(|held| !info.dtypes.contains(&held.dtype));
+    let rank = content.tensors.iter().map(|held| held.shape.len()).find(|&rank| rank > info.max_rank);
+    let n_tensors = content.tensors.len() as u64;
+    if shards != Shards::One && info.shards == Carries::No {
+        return Some("several files".to_owned());
+    }
+    if n_tensors > info.max_tensors {
+        return Some(format!("found {n_tensors}"));
+    }
+    dtype.map(|held| format!("found {}", held.dtype)).or(rank.map(|rank| format!("found {rank}")))
+}
+
+/// Metadata that a writer gives to every model.
+pub(super) fn own_metadata(suite: &Suite<'_>, writer: &dyn Writer) -> Vec<(String, Value)> {
+    let plain = models::all().unwrap_or_default().into_iter().find(|made| made.name == "scalar");
+    let written = plain.and_then(|made| write(suite, &made, writer).ok().flatten());
+    let read = written.and_then(|written| Content::read(suite, &written.root, writer.info().format).ok());
+    read.map(|(content, _)| content.metadata).unwrap_or_default()
+}
+
+/// The format of the one reader that knows the content of a file.
+fn owner(suite: &Suite<'_>, path: &Path) -> Result<&'static str, String> {
+    let open = || DiskInputs::open(suite.io.clone(), path);
+    let inputs = open().map_err(|error: Error| error.to_string())?;
+    let knows = |reader: &&dyn modelferry_core::plugin::Reader| reader.identify(&inputs) == Verdict::Content;
+    let owners: Vec<&str> =
+        suite.registry.readers().filter(knows).map(|reader| reader.info().format).collect();
+    match owners[..] {
+        [format] => Ok(format),
+        [] => Err("no reader knows this file".to_owned()),
+        _ => Err(format!("several readers take this file: {}", owners.join(", "))),
+    }
+}

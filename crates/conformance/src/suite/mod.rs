@@ -1,0 +1,199 @@
+//! The suite: named checks over every reader, writer and model that is there.
+//!
+//! Nothing here knows a format. A new reader or writer joins by being registered, a new model by lying in
+//! `testdata/models`, a new damaged file by lying in `testdata/bad`.
+
+mod bad;
+mod casts;
+mod content;
+mod declines;
+mod expressions;
+mod fixtures;
+mod pairs;
+mod processes;
+mod repeats;
+mod run;
+mod scratch;
+mod truncated;
+mod writers;
+
+use fixtures::Fixture;
+use modelferry_core::registry::Registry;
+use modelferry_engine::Control;
+use modelferry_engine::io::OsIo;
+use scratch::Scratch;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a run of the suite may do besides comparing.
+#[derive(Clone, Debug)]
+pub struct SuiteOptions {
+    /// The `modelferry` program, to run as a process of its own. Without it that check is left out, and named in
+    /// [`Outcome::left_out`].
+    pub binary: Option<PathBuf>,
+    /// Writes the `.expect` files of `testdata/bad` instead of comparing with them.
+    pub bless: bool,
+    /// First seed of the random expressions.
+    pub first_seed: u64,
+    /// Number of seeds.
+    pub n_seeds: u64,
+}
+
+impl Default for SuiteOptions {
+    /// A thousand seeds, no process, nothing rewritten.
+    fn default() -> SuiteOptions {
+        SuiteOptions { binary: None, bless: false, first_seed: 0, n_seeds: 1000 }
+    }
+}
+
+/// What became of one model on its way from a reader to a writer and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Nothing changed, and nothing was said to.
+    Exact,
+    /// What changed is what was declared.
+    Declared,
+    /// Refused with exit 12, naming what the format lacks.
+    Refused,
+    /// None of these.
+    Failed,
+}
+
+/// One way that was tried.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    /// Format read; `memory` for a model made here.
+    pub reader: String,
+    /// Format written.
+    pub writer: String,
+    /// Which model.
+    pub model: String,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What the suite found.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// How many things each check has looked at, by its name, in the order of the checks.
+    pub checks: Vec<(&'static str, u64)>,
+    /// Every reader × writer × model.
+    pub pairs: Vec<Pair>,
+    /// Everything that is wrong. Empty if the suite has passed.
+    pub failures: Vec<String>,
+    /// Checks that could not run with these options.
+    pub left_out: Vec<&'static str>,
+}
+
+impl Outcome {
+    /// Verdicts counted by reader and writer.
+    pub fn counts(&self) -> BTreeMap<(&str, &str), BTreeMap<Verdict, u64>> {
+        let mut counts: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for pair in &self.pairs {
+            let of_pair = counts.entry((&*pair.reader, &*pair.writer)).or_default();
+            *of_pair.entry(pair.verdict).or_default() += 1;
+        }
+        counts
+    }
+}
+
+/// A check: its name in reports, and what does it.
+type Check = (&'static str, fn(&Suite<'_>, &mut Log));
+
+/// Every check.
+const CHECKS: &[Check] = &[
+    ("every file is taken by its own reader and declined by all others", declines::check),
+    ("every writer keeps what it does not declare", writers::check),
+    ("every reader to every writer is exact, declared or refused", pairs::check),
+    ("casts round once and their losses are seen", casts::check),
+    ("threads, memory, instructions and a second run change no byte", repeats::check),
+    ("a process of any locale writes the same bytes", processes::check),
+    ("a file that is cut anywhere is an error", truncated::check),
+    ("a bad file gives its recorded error", bad::check),
+    ("random expressions agree with the naive evaluator", expressions::check),
+];
+
+/// Runs every check on the plugins of `registry` and the files under `testdata`.
+///
+/// It writes into the system's folder for temporary files, and into `testdata` if [`SuiteOptions::bless`] says so.
+/// A check that finds nothing to look at has failed.
+pub fn run(registry: &Registry, testdata: &Path, options: &SuiteOptions) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut log = Log::default();
+    let suite = match Suite::prepare(registry, testdata, options, &mut log) {
+        Ok(suite) => suite,
+        Err(why) => return Outcome { failures: vec![why], ..outcome },
+    };
+    outcome.failures.append(&mut log.failures);
+    for &(name, check) in CHECKS {
+        let mut log = Log::default();
+        if let Err(panic) = guarded(|| check(&suite, &mut log)) {
+            log.failures.push(panic);
+        }
+        if log.is_left_out {
+            outcome.left_out.push(name);
+        } else if log.n_checked == 0 {
+            log.failures.push("nothing was there to check".to_owned());
+        }
+        outcome.checks.push((name, log.n_checked));
+        outcome.failures.extend(log.failures.iter().map(|failure| format!("{name}: {failure}")));
+        outcome.pairs.append(&mut log.pairs);
+    }
+    outcome
+}
+
+/// What the checks share.
+struct Suite<'a> {
+    registry: &'a Registry,
+    testdata: &'a Path,
+    options: &'a SuiteOptions,
+    /// Files that readers take, from testdata and made here.
+    fixtures: Vec<Fixture>,
+    scratch: Scratch,
+    control: Control,
+    io: Arc<OsIo>,
+}
+
+impl<'a> Suite<'a> {
+    fn prepare(
+        registry: &'a Registry,
+        testdata: &'a Path,
+        options: &'a SuiteOptions,
+        log: &mut Log,
+    ) -> Result<Suite<'a>, String> {
+        let scratch = Scratch::new().map_err(|error| format!("no folder for temporary files: {error}"))?;
+        let (control, io) = (Control::new(), Arc::new(OsIo));
+        let mut suite = Suite { registry, testdata, options, fixtures: vec![], scratch, control, io };
+        suite.fixtures = fixtures::find(&suite, log)?;
+        suite.fixtures.extend(fixtures::make(&suite, log)?);
+        Ok(suite)
+    }
+}
+
+/// What one check has found.
+#[derive(Debug, Default)]
+struct Log {
+    n_checked: u64,
+    failures: Vec<String>,
+    pairs: Vec<Pair>,
+    is_left_out: bool,
+}
+
+impl Log {
+    /// Counts one thing that was looked at, and its fault if it has one.
+    fn record<T>(&mut self, subject: &str, result: Result<T, String>) -> Option<T> {
+        self.n_checked += 1;
+        result.map_err(|why| self.failures.push(format!("{subject}: {why}"))).ok()
+    }
+}
+
+/// Runs `work`, and turns a panic into its message.
+fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        format!("a panic: {text}")
+    })
+}

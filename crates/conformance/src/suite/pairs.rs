@@ -1,0 +1,111 @@
+//! Every reader to every writer, through the whole pipeline.
+
+use super::content::{Content, compare};
+use super::fixtures::{Fixture, lacks, own_metadata};
+use super::run::{Manner, Run};
+use super::{Log, Pair, Suite, Verdict, guarded};
+use modelferry_core::error::{Error, ErrorKind};
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::Value;
+use modelferry_core::plugin::{Carries, Shards, WriterInfo};
+
+pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
+    for writer in suite.registry.writers() {
+        let info = writer.info();
+        let own = own_metadata(suite, writer);
+        for fixture in &suite.fixtures {
+            let mut way = |manner: &str, shards: Shards| {
+                let subject = format!("{} to {}{manner}", fixture.name, info.format);
+                let verdict =
+                    guarded(|| pair(suite, fixture, info, shards, &own)).and_then(|verdict| verdict);
+                let verdict = log.record(&subject, verdict).unwrap_or(Verdict::Failed);
+                let (reader, writer) = (fixture.format.to_owned(), info.format.to_owned());
+                log.pairs.push(Pair { reader, writer, model: format!("{}{manner}", fixture.name), verdict });
+            };
+            way("", Shards::One);
+            if info.shards == Carries::Yes {
+                way(" in shards", Shards::Max(SHARD_BYTES));
+            }
+        }
+    }
+}
+
+/// Small enough that most fixtures become several files.
+const SHARD_BYTES: u64 = 200;
+
+fn pair(
+    suite: &Suite<'_>,
+    fixture: &Fixture,
+    info: &WriterInfo,
+    shards: Shards,
+    own: &[(String, Value)],
+) -> Result<Verdict, String> {
+    let read =
+        |path, format| Content::read(suite, path, format).map_err(|error| format!("cannot be read: {error}"));
+    let (before, _) = read(&fixture.path, fixture.format)?;
+    let lack = lacks(info, &before, shards);
+    let convert = |allow_all| {
+        let manner = Manner { shards: Some(shards), allow_all, verify: true, ..Manner::default() };
+        suite.convert(fixture, info, &manner)
+    };
+    let mut run = convert(false)?;
+    if let Some(error) = &run.error {
+        refused(error, info, lack.as_deref())?;
+        // A loss that was refused can be allowed; what the format lacks cannot.
+        run = convert(true)?;
+        if run.error.is_some() {
+            return Ok(Verdict::Refused);
+        }
+        if run.report.losses.is_empty() {
+            return Err("it was refused, then allowed, and nothing was lost".to_owned());
+        }
+    }
+    if let Some(lack) = lack {
+        return Err(format!("it was written, and the format cannot hold it: {lack}"));
+    }
+    let (after, _) = read(&run.root, info.format)?;
+    verified(&run, &after)?;
+    compare(&before, &after, &run.report.losses, own)
+}
+
+/// A refusal says whose it is and what is missing.
+fn refused(error: &Error, info: &WriterInfo, lack: Option<&str>) -> Result<(), String> {
+    let text = error.to_string();
+    let names_its_place =
+        error.fields().iter().any(|(field, _)| matches!(*field, "tensor" | "expected" | "found"));
+    match lack {
+        _ if error.kind() != ErrorKind::Target => {
+            Err(format!("exit {} instead of 12: {text}", error.kind().exit_code()))
+        }
+        _ if !text.starts_with(info.format) => {
+            Err(format!("the refusal does not name {}: {text}", info.format))
+        }
+        Some(lack) if !text.contains(lack) => {
+            Err(format!("the refusal does not name what is missing, {lack}: {text}"))
+        }
+        None if !names_its_place => Err(format!("the refusal names neither tensor nor expectation: {text}")),
+        _ => Ok(()),
+    }
+}
+
+/// `--verify` has looked at every tensor.
+fn verified(run: &Run, after: &Content) -> Result<(), String> {
+    match run.report.n_verified {
+        Some(n) if n == after.tensors.len() => Ok(()),
+        other => Err(format!("--verify compared {other:?} of {} tensors", after.tensors.len())),
+    }
+}
+
+/// The losses that follow from what a format says of itself.
+pub(super) fn declared_by_capabilities(info: &WriterInfo, content: &Content) -> Vec<Loss> {
+    let names = content
+        .tensors
+        .iter()
+        .map(|held| Loss::declared(LossKind::Name, &held.name, "the format has no names"));
+    let keys = content
+        .metadata
+        .iter()
+        .map(|(key, _)| Loss::declared(LossKind::Metadata, key, "the format has none"));
+    let names = names.filter(|_| info.names == Carries::No);
+    names.chain(keys.filter(|_| info.metadata == Carries::No)).collect()
+}

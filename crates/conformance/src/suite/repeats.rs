@@ -1,0 +1,44 @@
+//! The same input gives the same bytes.
+
+use super::fixtures::Fixture;
+use super::run::Manner;
+use super::{Log, Suite, guarded};
+use modelferry_core::plugin::WriterInfo;
+use modelferry_engine::Settings;
+use modelferry_kernels::cpu::{Dispatch, best, set_dispatch};
+
+pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
+    for writer in suite.registry.writers() {
+        for fixture in &suite.fixtures {
+            let subject = format!("{} to {}", fixture.name, writer.info().format);
+            let result = guarded(|| repeats(suite, fixture, writer.info())).and_then(|result| result);
+            log.record(&subject, result);
+        }
+    }
+    set_dispatch(best());
+}
+
+fn repeats(suite: &Suite<'_>, fixture: &Fixture, info: &WriterInfo) -> Result<(), String> {
+    let settings = |threads, memory| Settings { threads, memory, ..Settings::default() };
+    let manner = |settings| Manner { settings, allow_all: true, ..Manner::default() };
+    let usual = suite.convert(fixture, info, &manner(settings(2, 32 << 20)))?;
+    for level in Dispatch::ALL.into_iter().filter(|level| *level <= best()) {
+        set_dispatch(level);
+        let other = suite.convert(fixture, info, &manner(settings(1, 1 << 18)))?;
+        let message = |error: &Option<modelferry_core::Error>| error.as_ref().map(ToString::to_string);
+        if message(&usual.error) != message(&other.error) {
+            return Err(format!("{:?}, then {:?}", message(&usual.error), message(&other.error)));
+        }
+        let differs = usual.files.iter().find(|(name, bytes)| other.files.get(*name) != Some(*bytes));
+        if let Some((name, _)) = differs {
+            return Err(format!(
+                "{name} has other bytes with one thread, little memory and {}",
+                level.name()
+            ));
+        }
+        if usual.report.losses != other.report.losses {
+            return Err("the second run reports other losses".to_owned());
+        }
+    }
+    Ok(())
+}

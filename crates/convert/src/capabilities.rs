@@ -1,0 +1,71 @@
+//! What the target can hold, checked before its writer is asked.
+
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::ModelView;
+use modelferry_core::plugin::{Carries, Shards, WriterInfo};
+use modelferry_core::{Error, Result};
+
+/// What `info` drops of the model.
+///
+/// Errors: [`Target`](modelferry_core::ErrorKind::Target) naming tensor and missing capability.
+pub(crate) fn check(view: &ModelView<'_>, shards: Shards, info: &WriterInfo) -> Result<Vec<Loss>> {
+    let named = |error: Error| error.format(info.format);
+    if shards != Shards::One && info.shards == Carries::No {
+        return Err(named(Error::target("the format cannot be split into several files")));
+    }
+    let n_tensors = view.tensors().len() as u64;
+    if n_tensors > info.max_tensors {
+        return Err(named(
+            Error::target("the format cannot hold so many tensors")
+                .expected(format_args!("at most {}", info.max_tensors))
+                .found(n_tensors)
+                .hint("choose some with --include"),
+        ));
+    }
+    let mut losses = vec![];
+    for tensor in view.tensors() {
+        if !info.dtypes.contains(&tensor.dtype()) {
+            let known: Vec<String> = info.dtypes.iter().map(ToString::to_string).collect();
+            let error = Error::target("the format cannot store this type")
+                .tensor(tensor.name())
+                .expected(known.join(" "))
+                .found(tensor.dtype());
+            let castable = tensor.dtype().is_float() && !tensor.dtype().is_sub_byte();
+            let hint = if castable {
+                "cast it with --dtype, or leave it out with --exclude"
+            } else {
+                "leave it out with --exclude"
+            };
+            return Err(named(error.hint(hint)));
+        }
+        if tensor.shape().len() > info.max_rank {
+            return Err(named(
+                Error::target("the format cannot store so many dimensions")
+                    .tensor(tensor.name())
+                    .expected(format_args!("at most {}", info.max_rank))
+                    .found(tensor.shape().len()),
+            ));
+        }
+        if info.names == Carries::No {
+            losses.push(Loss::declared(
+                LossKind::Name,
+                tensor.name(),
+                format!("{} holds no names", info.format),
+            ));
+        }
+    }
+    if info.metadata == Carries::No {
+        for (key, _) in view.metadata() {
+            losses.push(Loss::declared(
+                LossKind::Metadata,
+                key,
+                format!("{} holds no metadata", info.format),
+            ));
+        }
+    }
+    if info.ties == Carries::No && !view.ties().is_empty() {
+        // The transform settles ties for the target; one that is left would be lost without a word.
+        return Err(named(Error::plugin("a tie is left for a format that holds none")));
+    }
+    Ok(losses)
+}

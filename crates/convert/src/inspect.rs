@@ -1,0 +1,313 @@
+//! What a file is: the summary that a person reads first, then its tensors.
+
+use crate::capabilities;
+use crate::fold::{Fold, fold};
+use crate::job::Context;
+use crate::json::{self, Object};
+use crate::open::Opened;
+use crate::values::Values;
+use modelferry_core::inputs::Inputs;
+use modelferry_core::loss::LossKind;
+use modelferry_core::model::{ModelView, TensorIdx};
+use modelferry_core::plugin::{Carries, Shards};
+use modelferry_core::{DType, Error, ErrorKind, Result};
+use modelferry_engine::{TensorStats, tensor_stats};
+use modelferry_transform::Glob;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+
+/// Order of the tensors listed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sort {
+    /// As in the file.
+    #[default]
+    File,
+    /// By name.
+    Name,
+    /// Largest first.
+    Size,
+}
+
+/// What is asked about a model.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Names of tensors to list; empty lists all. A pattern that matches nothing is refused.
+    pub include: Vec<Glob>,
+    /// Their order.
+    pub sort: Sort,
+    /// Names are cut to this many components, and what is alike then is added up.
+    pub depth: Option<usize>,
+    /// Whether payload is read for statistics of the listed tensors.
+    pub with_stats: bool,
+    /// Values to show, as `NAME[0:4]`.
+    pub values: Vec<String>,
+}
+
+/// All tensors of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DTypeTotal {
+    /// The type.
+    pub dtype: DType,
+    /// How many tensors.
+    pub n_tensors: u64,
+    /// How many elements.
+    pub n_elements: u64,
+    /// How many bytes, each tied storage once for each of its names.
+    pub bytes: u64,
+}
+
+/// All tensors below one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Branch {
+    /// The first components of their names.
+    pub prefix: String,
+    /// How many tensors.
+    pub n_tensors: u64,
+    /// How many elements.
+    pub n_elements: u64,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// What one writer would make of the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fate {
+    /// The writer's format.
+    pub format: &'static str,
+    /// Why it refuses, if it does.
+    pub refusal: Option<String>,
+    /// What it would drop or change, by kind.
+    pub losses: Vec<(LossKind, usize)>,
+}
+
+/// What a file is.
+pub struct Inspection {
+    /// Its files: name, bytes.
+    pub files: Vec<(String, u64)>,
+    /// Elements, each tied storage once.
+    pub n_parameters: u64,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// Totals by type, largest first.
+    pub dtypes: Vec<DTypeTotal>,
+    /// Layers collapsed; of all tensors, listed or not.
+    pub folds: Vec<Fold>,
+    /// What each writer would make of it.
+    pub fates: Vec<Fate>,
+    /// The listed tensors, in the order asked for.
+    pub listed: Vec<TensorIdx>,
+    /// The listed tensors by the first components of their names, if asked for.
+    pub branches: Option<Vec<Branch>>,
+    /// Statistics of the listed tensors, in their order, if asked for; none for types that have none.
+    pub stats: Option<Vec<Option<TensorStats>>>,
+    /// Values asked for.
+    pub values: Vec<Values>,
+}
+
+/// Looks at an opened model; payload is read only for statistics and values.
+pub fn inspect(cx: &Context<'_>, opened: &mut Opened, request: &Request) -> Result<Inspection> {
+    let values = request
+        .values
+        .iter()
+        .map(|text| crate::values::read(cx, opened, text))
+        .collect::<Result<Vec<_>>>()?;
+    let model = &opened.model;
+    let mut tied_elements = 0u64;
+    for group in &model.ties {
+        for &idx in &group[1..] {
+            tied_elements = tied_elements.saturating_add(model.tensors[idx].n_elements());
+        }
+    }
+    let mut totals: BTreeMap<DType, DTypeTotal> = BTreeMap::new();
+    for tensor in &model.tensors {
+        let dtype = tensor.dtype;
+        let total =
+            totals.entry(dtype).or_insert(DTypeTotal { dtype, n_tensors: 0, n_elements: 0, bytes: 0 });
+        total.n_tensors += 1;
+        total.n_elements = total.n_elements.saturating_add(tensor.n_elements());
+        total.bytes = total.bytes.saturating_add(tensor.byte_len());
+    }
+    let mut dtypes: Vec<DTypeTotal> = totals.into_values().collect();
+    dtypes.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+    let n_elements = dtypes.iter().fold(0u64, |sum, total| sum.saturating_add(total.n_elements));
+    let listed = list(opened, request)?;
+    let stats = match request.with_stats {
+        true => Some(
+            listed
+                .iter()
+                .map(|&idx| match tensor_stats(opened.source(), cx.settings, cx.control, idx) {
+                    Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+                    result => result.map(Some),
+                })
+                .collect::<Result<Vec<_>>>()?,
+        ),
+        false => None,
+    };
+    if stats.is_some() {
+        opened.inputs.check_unchanged()?;
+    }
+    Ok(Inspection {
+        files: opened
+            .files()
+            .into_iter()
+            .map(|file| (opened.inputs.name(file), opened.inputs.len(file)))
+            .collect(),
+        n_parameters: n_elements.saturating_sub(tied_elements),
+        bytes: dtypes.iter().fold(0, |sum, total| sum.saturating_add(total.bytes)),
+        dtypes,
+        folds: fold(model.tensors.iter()),
+        fates: fates(cx, opened)?,
+        branches: request.depth.map(|depth| branches(opened, &listed, depth)),
+        listed,
+        stats,
+        values,
+    })
+}
+
+fn list(opened: &Opened, request: &Request) -> Result<Vec<TensorIdx>> {
+    let tensors = &opened.model.tensors;
+    for glob in &request.include {
+        if !tensors.iter().any(|tensor| glob.matches(&tensor.name)) {
+            return Err(Error::usage("--include: the pattern matches no tensor").found(glob.text()));
+        }
+    }
+    let included =
+        |name: &str| request.include.is_empty() || request.include.iter().any(|glob| glob.matches(name));
+    let mut listed: Vec<TensorIdx> = (0..tensors.len()).filter(|&idx| included(&tensors[idx].name)).collect();
+    match request.sort {
+        Sort::File => {}
+        Sort::Name => listed.sort_by(|&a, &b| tensors[a].name.cmp(&tensors[b].name)),
+        Sort::Size => listed.sort_by_key(|&idx| std::cmp::Reverse(tensors[idx].byte_len())),
+    }
+    Ok(listed)
+}
+
+fn branches(opened: &Opened, listed: &[TensorIdx], depth: usize) -> Vec<Branch> {
+    let mut at: HashMap<&str, usize> = HashMap::new();
+    let mut branches: Vec<Branch> = vec![];
+    for &idx in listed {
+        let tensor = &opened.model.tensors[idx];
+        let cut = tensor.name.match_indices('.').nth(depth.saturating_sub(1)).map(|(at, _)| at);
+        let prefix = &tensor.name[..cut.unwrap_or(tensor.name.len())];
+        let slot = *at.entry(prefix).or_insert_with(|| {
+            branches.push(Branch { prefix: prefix.to_owned(), n_tensors: 0, n_elements: 0, bytes: 0 });
+            branches.len() - 1
+        });
+        let branch = &mut branches[slot];
+        branch.n_tensors += 1;
+        branch.n_elements = branch.n_elements.saturating_add(tensor.n_elements());
+        branch.bytes = branch.bytes.saturating_add(tensor.byte_len());
+    }
+    branches
+}
+
+/// What each writer would make of the model as it is: capabilities only, no layout is made.
+fn fates(cx: &Context<'_>, opened: &Opened) -> Result<Vec<Fate>> {
+    let mut fates = vec![];
+    let untied = || {
+        let mut model = opened.model.clone();
+        model.ties.clear();
+        model
+    };
+    for writer in cx.registry.writers() {
+        let info = writer.info();
+        let n_tied: usize = opened.model.ties.iter().map(|group| group.len() - 1).sum();
+        let copies = n_tied > 0 && info.ties == Carries::No;
+        let without = copies.then(untied);
+        let view = ModelView::new(without.as_ref().unwrap_or(&opened.model), &cx.settings.limits)?;
+        let mut counts: BTreeMap<LossKind, usize> = BTreeMap::new();
+        let refusal = match capabilities::check(&view, Shards::One, info) {
+            Ok(losses) => {
+                for loss in losses {
+                    *counts.entry(loss.kind).or_default() += 1;
+                }
+                None
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        if copies {
+            counts.insert(LossKind::TieCopied, n_tied);
+        }
+        fates.push(Fate { format: info.format, refusal, losses: counts.into_iter().collect() });
+    }
+    Ok(fates)
+}
+
+impl Inspection {
+    /// Writes everything as one JSON object; tensors are streamed.
+    pub fn write_json(&self, opened: &Opened, out: &mut dyn io::Write) -> io::Result<()> {
+        let model = &opened.model;
+        let mut object = Object::begin(out)?;
+        json::head(&mut object, "inspect", None)?;
+        object.field("format", opened.reader.format)?;
+        object.list("files", self.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})))?;
+        object.field("n_tensors", model.tensors.len())?;
+        object.field("n_parameters", self.n_parameters)?;
+        object.field("bytes", self.bytes)?;
+        let dtype = |total: &DTypeTotal| {
+            json!({
+                "dtype": total.dtype.to_string(),
+                "n_tensors": total.n_tensors,
+                "n_elements": total.n_elements,
+                "bytes": total.bytes,
+            })
+        };
+        object.list("dtypes", self.dtypes.iter().map(dtype))?;
+        let names = |group: &Vec<TensorIdx>| -> Value {
+            group.iter().map(|&idx| model.tensors[idx].name.as_str()).collect()
+        };
+        object.list("ties", model.ties.iter().map(names))?;
+        object.field("config", Value::Null)?;
+        object.field("metadata", json::metadata(&model.metadata))?;
+        object.list("assets", std::iter::empty())?;
+        object.list("losses", model.losses.iter().map(json::loss))?;
+        let fate = |fate: &Fate| {
+            let losses = fate.losses.iter().map(|(kind, n)| (kind.name().to_owned(), Value::from(*n)));
+            let losses = Value::Object(losses.collect());
+            json!({"format": fate.format, "refusal": fate.refusal, "losses": losses})
+        };
+        object.list("targets", self.fates.iter().map(fate))?;
+        if let Some(branches) = &self.branches {
+            let branch = |branch: &Branch| {
+                json!({
+                    "prefix": branch.prefix,
+                    "n_tensors": branch.n_tensors,
+                    "n_elements": branch.n_elements,
+                    "bytes": branch.bytes,
+                })
+            };
+            object.list("branches", branches.iter().map(branch))?;
+        }
+        if !self.values.is_empty() {
+            object.list("values", self.values.iter().map(Values::json))?;
+        }
+        let tensors = self.listed.iter().enumerate().map(|(position, &idx)| {
+            let tensor = &model.tensors[idx];
+            let mut value = json!({
+                "name": tensor.name,
+                "dtype": tensor.dtype.to_string(),
+                "shape": tensor.shape,
+                "bytes": tensor.byte_len(),
+            });
+            if let Some(stats) = self.stats.as_ref().and_then(|stats| stats.get(position)) {
+                value["stats"] = stats.as_ref().map_or(Value::Null, stats_json);
+            }
+            value
+        });
+        object.list("tensors", tensors)?;
+        object.end()
+    }
+}
+
+fn stats_json(stats: &TensorStats) -> Value {
+    json!({
+        "min": json::number(stats.min),
+        "max": json::number(stats.max),
+        "mean": json::number(stats.mean),
+        "abs_max": json::number(stats.abs_max),
+        "n_nan": stats.n_nan,
+        "n_inf": stats.n_inf,
+        "n_zero": stats.n_zero,
+    })
+}

@@ -1,0 +1,63 @@
+//! What is there, and what is wanted.
+
+use modelferry_core::loss::LossKind;
+use modelferry_core::plugin::Shards;
+use modelferry_core::registry::Registry;
+use modelferry_engine::io::Io;
+use modelferry_engine::{Control, Settings};
+use modelferry_transform::Edits;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What is there: data without which nothing runs.
+#[derive(Clone)]
+pub struct Context<'a> {
+    /// The readers and writers.
+    pub registry: &'a Registry,
+    /// The disk.
+    pub io: Arc<dyn Io>,
+    /// Threads, memory, limits.
+    pub settings: &'a Settings,
+    /// Cancellation and progress.
+    pub control: &'a Control,
+}
+
+/// Values for options that plugins declare, by name.
+pub type PluginOptions = BTreeMap<String, String>;
+
+/// One conversion.
+#[derive(Clone, Debug, Default)]
+pub struct Job {
+    /// A model's root file.
+    pub input: PathBuf,
+    /// The file to write.
+    pub output: PathBuf,
+    /// Reader, by format; otherwise by content.
+    pub from: Option<String>,
+    /// Writer, by format; otherwise by the output's extension.
+    pub to: Option<String>,
+    /// Options of reader and writer.
+    pub options: PluginOptions,
+    /// What is changed on the way.
+    pub edits: Edits,
+    /// How the output is split; otherwise by its name.
+    pub shards: Option<Shards>,
+    /// Which losses are accepted.
+    pub policy: Policy,
+    /// Stop before anything is written.
+    pub dry_run: bool,
+    /// Read the output back and compare it with the source before it is published.
+    pub verify: bool,
+    /// Replace an output that is there.
+    pub force: bool,
+}
+
+/// Which losses are accepted.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// Kinds that an option allows.
+    pub allow: BTreeSet<LossKind>,
+    /// Whether anything that no option asked for is refused.
+    pub strict: bool,
+}

@@ -1,0 +1,30 @@
+//! The pipeline as a library: pick a reader, read, edit, pick a writer, lay out, execute, report.
+//!
+//! Nothing here prints or reads the command line. [`convert`], [`inspect`](inspect::inspect) and
+//! [`diff`](diff::diff) take a [`Context`] (what is there: plugins, disk, settings, cancellation) and a job (what is
+//! wanted), and give values that the command line renders and that tests look at.
+
+#![forbid(unsafe_code)]
+
+pub mod diff;
+pub mod fold;
+pub mod inspect;
+pub mod job;
+pub mod json;
+pub mod open;
+pub mod pick;
+pub mod report;
+pub mod values;
+
+mod capabilities;
+mod host;
+mod pipeline;
+mod policy;
+mod sniff;
+mod verify;
+
+pub use host::Asked;
+pub use job::{Context, Job, PluginOptions, Policy};
+pub use open::{Opened, open};
+pub use pipeline::convert;
+pub use report::Report;

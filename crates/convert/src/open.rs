@@ -1,0 +1,82 @@
+//! From a path to a model.
+
+use crate::host::{Asked, EngineHost};
+use crate::job::{Context, PluginOptions};
+use crate::{pick, sniff};
+use modelferry_core::expr::Op;
+use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::model::Model;
+use modelferry_core::options::Options;
+use modelferry_core::plugin::ReaderInfo;
+use modelferry_core::{ErrorKind, Result};
+use modelferry_engine::Source;
+use modelferry_engine::disk::DiskInputs;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+/// A model with the files behind it.
+pub struct Opened {
+    /// Its reader, described.
+    pub reader: &'static ReaderInfo,
+    /// Its files.
+    pub inputs: Arc<DiskInputs>,
+    /// The description.
+    pub model: Model,
+    /// What the reader had to know about payload.
+    pub asked: Vec<Asked>,
+}
+
+impl Opened {
+    /// What the engine evaluates.
+    pub fn source(&self) -> Source<'_> {
+        Source { model: &self.model, inputs: &*self.inputs }
+    }
+
+    /// The files that were opened, the root first, then in that order.
+    pub fn files(&self) -> Vec<FileId> {
+        let mut files: BTreeSet<FileId> = self.inputs.used().into_iter().collect();
+        let root = self.inputs.root();
+        files.remove(&root);
+        std::iter::once(root).chain(files).collect()
+    }
+
+    /// How many files hold tensors: more than one for a sharded source.
+    pub fn n_weight_files(&self) -> usize {
+        let mut files = BTreeSet::new();
+        for (_, node) in self.model.nodes.iter() {
+            if let Op::Region { file, .. } = node.op {
+                files.insert(file);
+            }
+        }
+        files.len()
+    }
+}
+
+/// Opens `path`, picks a reader (`from` by name, else by content), reads and validates.
+///
+/// `options` may hold options of other plugins too; what belongs to nobody is the caller's to refuse
+/// ([`pick::check_options`]).
+pub fn open(cx: &Context<'_>, path: &Path, from: Option<&str>, options: &PluginOptions) -> Result<Opened> {
+    let inputs = Arc::new(DiskInputs::open(Arc::clone(&cx.io), path)?.limits(&cx.settings.limits));
+    let reader = pick::reader(cx.registry, from, &*inputs)?;
+    let info = reader.info();
+    let options = Options::resolve(info.options, options)?;
+    let mut asked = vec![];
+    let mut host = EngineHost { inputs: &*inputs, settings: cx.settings, asked: &mut asked };
+    let read = reader.read(&*inputs, &options, &mut host).and_then(|model| {
+        model.validate(&cx.settings.limits)?;
+        Ok(model)
+    });
+    let model = match read {
+        Ok(model) => model,
+        Err(error) if error.kind() == ErrorKind::Malformed => {
+            // A git-lfs pointer under `--from safetensors` is better called one than a bad header.
+            return Err(sniff::foreign(&*inputs)?
+                .filter(|_| from.is_some())
+                .unwrap_or(error.format(info.format)));
+        }
+        Err(error) => return Err(error.format(info.format)),
+    };
+    Ok(Opened { reader: info, inputs, model, asked })
+}

@@ -1,0 +1,161 @@
+//! Which reader, which writer, and whose options.
+
+use crate::job::PluginOptions;
+use crate::sniff;
+use modelferry_core::inputs::Inputs;
+use modelferry_core::options::OptionSpec;
+use modelferry_core::plugin::{Reader, Shards, Verdict, Writer};
+use modelferry_core::registry::Registry;
+use modelferry_core::{Error, Result};
+use std::path::Path;
+
+/// The reader for a file: the one named, else the one that knows the content, else the one that knows the name.
+///
+/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for an unknown name,
+/// [`Ambiguous`](modelferry_core::ErrorKind::Ambiguous) when several readers take it; for a file that none takes,
+/// what it really is.
+pub fn reader<'a>(registry: &'a Registry, from: Option<&str>, inputs: &dyn Inputs) -> Result<&'a dyn Reader> {
+    if let Some(format) = from {
+        return registry.reader(format);
+    }
+    let mut best: Vec<&dyn Reader> = vec![];
+    let mut best_verdict = Verdict::No;
+    for reader in registry.readers() {
+        let verdict = reader.identify(inputs);
+        if verdict > best_verdict {
+            best.clear();
+            best_verdict = verdict;
+        }
+        if verdict == best_verdict && verdict != Verdict::No {
+            best.push(reader);
+        }
+    }
+    // Content that is known to be something else outweighs a name.
+    if best_verdict != Verdict::Content
+        && let Some(error) = sniff::foreign(inputs)?
+    {
+        return Err(error);
+    }
+    match best[..] {
+        [] => Err(sniff::unknown(inputs, registry)),
+        [reader] => Ok(reader),
+        _ => {
+            let formats: Vec<&str> = best.iter().map(|reader| reader.info().format).collect();
+            Err(Error::ambiguous("several readers take this file")
+                .file(inputs.name(inputs.root()))
+                .found(formats.join(", "))
+                .hint("choose one with --from"))
+        }
+    }
+}
+
+/// Where and how to write.
+pub struct Target<'a> {
+    /// The writer.
+    pub writer: &'a dyn Writer,
+    /// Name handed to the writer: plain, without folder, never that of an index.
+    pub file_name: String,
+    /// How the output is split, unless that depends on the source.
+    pub shards: TargetShards,
+}
+
+/// How the output is split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TargetShards {
+    /// As said.
+    Given(Shards),
+    /// An index was named and nothing else said: as the source is if it is several files, else at
+    /// [`DEFAULT_SHARD_BYTES`].
+    Index,
+}
+
+/// 5 GB: what transformers and huggingface_hub split at.
+pub const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
+
+impl TargetShards {
+    /// The request to the writer, now that the number of source files is known.
+    pub fn resolve(self, n_source_files: usize) -> Shards {
+        match self {
+            TargetShards::Given(shards) => shards,
+            TargetShards::Index if n_source_files > 1 => Shards::Keep,
+            TargetShards::Index => Shards::Max(DEFAULT_SHARD_BYTES),
+        }
+    }
+}
+
+/// The writer for an output: the one named, else the one whose extension the output has.
+///
+/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for an unknown format or extension, listing what is there;
+/// [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a directory.
+pub fn target<'a>(
+    registry: &'a Registry,
+    output: &Path,
+    to: Option<&str>,
+    shards: Option<Shards>,
+) -> Result<Target<'a>> {
+    let shown = output.display();
+    if output.as_os_str().as_encoded_bytes().ends_with(b"/") || output.is_dir() {
+        return Err(Error::unsupported("writing a Hugging Face directory is not there yet")
+            .file(shown)
+            .hint("name a file"));
+    }
+    let Some(name) = output.file_name() else {
+        return Err(Error::usage("the output has no file name").file(shown));
+    };
+    let Some(name) = name.to_str() else {
+        return Err(Error::usage("the output's name is not UTF-8").file(shown));
+    };
+    // `x.safetensors.index.json` stands for shards of `x.safetensors`.
+    let (file_name, is_index) = match name.strip_suffix(".index.json") {
+        Some(plain) if !plain.is_empty() => (plain, true),
+        _ => (name, false),
+    };
+    let writer = match to {
+        Some(format) => registry.writer(format)?,
+        None => registry.writer_for(file_name).ok_or_else(|| {
+            let known: Vec<&str> =
+                registry.writers().flat_map(|writer| writer.info().extensions).copied().collect();
+            Error::usage("the output's extension names no format")
+                .file(&shown)
+                .expected(known.join(", "))
+                .hint("choose a format with --to")
+        })?,
+    };
+    let shards = match (shards, is_index) {
+        (Some(Shards::One), true) => {
+            return Err(Error::usage("--shard-size none writes no index, and the output is one").file(shown));
+        }
+        (Some(given), _) => TargetShards::Given(given),
+        (None, true) => TargetShards::Index,
+        (None, false) => TargetShards::Given(Shards::One),
+    };
+    Ok(Target { writer, file_name: file_name.to_owned(), shards })
+}
+
+/// Refuses options that none of the plugins in this run declares.
+///
+/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) naming the option and whose it is.
+pub fn check_options(
+    registry: &Registry,
+    given: &PluginOptions,
+    in_use: &[(&str, &'static [OptionSpec])],
+) -> Result<()> {
+    let declares = |specs: &[OptionSpec], name: &str| specs.iter().any(|spec| spec.name == name);
+    for name in given.keys() {
+        if in_use.iter().any(|(_, specs)| declares(specs, name)) {
+            continue;
+        }
+        let readers = registry.readers().map(|reader| reader.info()).map(|info| (info.format, info.options));
+        let writers = registry.writers().map(|writer| writer.info()).map(|info| (info.format, info.options));
+        let owners: Vec<&str> = readers
+            .chain(writers)
+            .filter(|(_, specs)| declares(specs, name))
+            .map(|(format, _)| format)
+            .collect();
+        let run: Vec<&str> = in_use.iter().map(|(format, _)| *format).collect();
+        return Err(Error::usage(format!("--{name}: no format of this run has this option"))
+            .expected(if owners.is_empty() { "a declared option".to_owned() } else { owners.join(", ") })
+            .found(run.join(" to ")));
+    }
+    Ok(())
+}

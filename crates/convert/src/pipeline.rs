@@ -1,0 +1,128 @@
+//! One conversion from end to end.
+
+use crate::host::EngineHost;
+use crate::job::{Context, Job};
+use crate::open::{Opened, open};
+use crate::report::Report;
+use crate::{capabilities, pick, policy, verify};
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::{Model, ModelView, TensorIdx};
+use modelferry_core::options::Options;
+use modelferry_core::plugin::{LayoutRequest, Reader};
+use modelferry_core::{Error, Result};
+use modelferry_engine::publish::{Output, Replace};
+use modelferry_engine::{CastStats, Plan, Source, execute};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Converts `job.input` to `job.output`, filling `report` on the way: on failure it holds what was known until then.
+///
+/// Nothing stands under the output's name unless all of it succeeded. Errors carry their exit code in their
+/// [kind](modelferry_core::ErrorKind).
+pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
+    report.input = job.input.display().to_string();
+    report.output = job.output.display().to_string();
+    report.is_dry_run = job.dry_run;
+    // What the command line got wrong is said before a file is opened.
+    let target = pick::target(cx.registry, &job.output, job.to.as_deref(), job.shards)?;
+    let info = target.writer.info();
+    report.to = Some(info.format);
+    let verifier = job.verify.then(|| verifier(cx, info.format)).transpose()?;
+
+    let opened = open(cx, &job.input, job.from.as_deref(), &job.options)?;
+    report.from = Some(opened.reader.format);
+    report.asked.clone_from(&opened.asked);
+    pick::check_options(
+        cx.registry,
+        &job.options,
+        &[(opened.reader.format, opened.reader.options), (info.format, info.options)],
+    )?;
+    let writer_options = Options::resolve(info.options, &job.options)?;
+    let shards = target.shards.resolve(opened.n_weight_files());
+
+    let Opened { mut model, inputs, .. } = opened;
+    report.losses.append(&mut model.losses);
+    let mut host = EngineHost { inputs: &*inputs, settings: cx.settings, asked: &mut report.asked };
+    let (model, losses) = modelferry_transform::apply(model, &job.edits, info.ties, &mut host)?;
+    report.losses.extend(losses);
+    report.n_tensors = model.tensors.len() as u64;
+    report.n_elements = model.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.n_elements()));
+
+    let view = ModelView::new(&model, &cx.settings.limits)?;
+    report.losses.extend(capabilities::check(&view, shards, info)?);
+    let request = LayoutRequest { file_name: &target.file_name, options: &writer_options, shards };
+    let mut host = EngineHost { inputs: &*inputs, settings: cx.settings, asked: &mut report.asked };
+    let (layout, losses) =
+        target.writer.layout(&view, &request, &mut host).map_err(|error| error.format(info.format))?;
+    report.losses.extend(losses);
+    layout.validate(&view).map_err(|error| error.format(info.format))?;
+    report.files = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
+    report.root = layout.files.get(layout.root).map(|file| file.path.clone());
+    report.bytes = layout.files.iter().fold(0, |sum, file| sum.saturating_add(file.len));
+    policy::check(&report.losses, &job.policy, info.format)?;
+
+    // That the place is free, and no input's, is said before the work; publishing checks it again.
+    let replace = if job.force { Replace::Force } else { Replace::Refuse };
+    let identities = inputs.identities();
+    let place = Output {
+        path: &job.output,
+        files: &report.files,
+        root: layout.root,
+        replace,
+        inputs: &identities,
+    };
+    report.stale = place.stale(&*cx.io)?.iter().map(|path| path.display().to_string()).collect();
+    if job.dry_run {
+        return Ok(());
+    }
+
+    let source = Source { model: &model, inputs: &*inputs };
+    let plan = Plan {
+        model: &model,
+        inputs: &inputs,
+        layout: &layout,
+        output: &job.output,
+        replace,
+        settings: cx.settings,
+        control: cx.control,
+        io: Arc::clone(&cx.io),
+    };
+    execute(&plan, &mut |staged| {
+        let observed = observed(&model, staged.casts);
+        report.losses.extend(observed.iter().cloned());
+        policy::check(&observed, &job.policy, info.format)?;
+        if let Some(reader) = verifier {
+            let root = staged.path(layout.root);
+            report.n_verified = Some(verify::check(cx, source, &root, reader, info)?);
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// The reader that `--verify` reads the output with.
+fn verifier<'a>(cx: &Context<'a>, format: &'static str) -> Result<&'a dyn Reader> {
+    cx.registry
+        .readers()
+        .find(|reader| reader.info().format == format)
+        .ok_or_else(|| Error::unsupported("--verify: there is no reader for this format").format(format))
+}
+
+/// Losses that only the values showed. Underflow is what rounding does to small values, which `--dtype` asked for;
+/// overflow is refused unless allowed by name.
+fn observed(model: &Model, casts: &BTreeMap<TensorIdx, CastStats>) -> Vec<Loss> {
+    let mut losses = vec![];
+    for (idx, stats) in casts {
+        let tensor = &model.tensors[*idx];
+        let of = format!("of {} values", tensor.n_elements());
+        if stats.overflow > 0 {
+            let detail = format!("{} {of} do not fit {}", stats.overflow, tensor.dtype);
+            losses.push(Loss::observed(LossKind::Overflow, &tensor.name, detail));
+        }
+        if stats.underflow > 0 {
+            let detail = format!("{} {of} become zero in {}", stats.underflow, tensor.dtype);
+            losses.push(Loss::observed(LossKind::Underflow, &tensor.name, detail).asked());
+        }
+    }
+    losses
+}

@@ -1,0 +1,64 @@
+//! What a conversion did, or would do, or failed at.
+
+use crate::host::Asked;
+use crate::json::{self, Failure, Object};
+use modelferry_core::loss::Loss;
+use serde_json::{Value, json};
+use std::io;
+
+/// The account of one conversion, filled as it goes: on failure it holds what was known until then.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// The input as the user named it.
+    pub input: String,
+    /// The output as the user named it.
+    pub output: String,
+    /// Format read.
+    pub from: Option<&'static str>,
+    /// Format written.
+    pub to: Option<&'static str>,
+    /// Tensors written.
+    pub n_tensors: u64,
+    /// Elements written.
+    pub n_elements: u64,
+    /// Files written, or to be written: name relative to the output's folder, bytes.
+    pub files: Vec<(String, u64)>,
+    /// The file that stands for the whole.
+    pub root: Option<String>,
+    /// Files of an earlier output of the same name that are removed, being replaced by fewer or others.
+    pub stale: Vec<String>,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Everything dropped, rounded, renamed or re-laid-out.
+    pub losses: Vec<Loss>,
+    /// What had to be known about payload.
+    pub asked: Vec<Asked>,
+    /// Whether it stopped before writing, as it was told to.
+    pub is_dry_run: bool,
+    /// Tensors read back and compared.
+    pub n_verified: Option<usize>,
+}
+
+impl Report {
+    /// Writes the report as one JSON object, with the error that ended the run if one did.
+    pub fn write_json(&self, out: &mut dyn io::Write, failure: Option<Failure<'_>>) -> io::Result<()> {
+        let mut object = Object::begin(out)?;
+        json::head(&mut object, "convert", failure)?;
+        object.field("input", self.input.as_str())?;
+        object.field("output", self.output.as_str())?;
+        object.field("from", self.from)?;
+        object.field("to", self.to)?;
+        object.field("dry_run", self.is_dry_run)?;
+        object.field("n_tensors", self.n_tensors)?;
+        object.field("n_elements", self.n_elements)?;
+        object.field("bytes", self.bytes)?;
+        object.field("root", self.root.as_deref())?;
+        object.list("files", self.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})))?;
+        object.field("removed", self.stale.as_slice())?;
+        object.list("losses", self.losses.iter().map(json::loss))?;
+        let asked = |asked: &Asked| json!({"question": asked.question, "answer": asked.answer});
+        object.list("questions", self.asked.iter().map(asked))?;
+        object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))?;
+        object.end()
+    }
+}

@@ -1,0 +1,205 @@
+//! Where every output byte comes from: what a writer gives and the engine executes.
+
+use crate::error::{Error, Result};
+use crate::expr::{Blob, Packing};
+use crate::model::{ModelView, TensorIdx};
+use std::ops::Range;
+
+/// The files of one output, byte by byte.
+///
+/// Lengths, names and offsets never depend on payload. Bytes that do (a zip CRC) are zeros in their piece and are
+/// filled at the end by a [`Patch`].
+#[derive(Clone, Debug, Default)]
+pub struct Layout {
+    /// The files; paths are relative to the output's folder.
+    pub files: Vec<OutFile>,
+    /// Checksums of parts of the output.
+    pub digests: Vec<Digest>,
+    /// Holes that digests fill.
+    pub patches: Vec<Patch>,
+    /// The file that stands for the whole: published last, named in the report.
+    pub root: usize,
+}
+
+/// One output file: its pieces in order, without gap or overlap.
+#[derive(Clone, Debug)]
+pub struct OutFile {
+    /// Relative path, `/` between folders.
+    pub path: String,
+    /// Length in bytes: the sum of the pieces.
+    pub len: u64,
+    /// The bytes, in order.
+    pub pieces: Vec<Piece>,
+}
+
+/// A run of output bytes.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// These bytes.
+    Bytes(Blob),
+    /// A range of a tensor's packed bytes.
+    Tensor {
+        /// Position in the model.
+        idx: TensorIdx,
+        /// Which of its bytes.
+        bytes: Range<u64>,
+        /// How its items are packed.
+        packing: Packing,
+    },
+    /// This many zero bytes.
+    Zero(u64),
+}
+
+impl Piece {
+    /// The whole of a tensor, little-endian.
+    pub fn tensor(view: &ModelView<'_>, idx: TensorIdx) -> Piece {
+        Piece::Tensor { idx, bytes: 0..view.tensor(idx).byte_len(), packing: Packing::default() }
+    }
+
+    /// Length in bytes.
+    pub fn byte_len(&self) -> u64 {
+        match self {
+            Piece::Bytes(blob) => blob.len() as u64,
+            Piece::Tensor { bytes, .. } => bytes.end.saturating_sub(bytes.start),
+            Piece::Zero(len) => *len,
+        }
+    }
+}
+
+/// A range of an output file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileRange {
+    /// Position in [`Layout::files`].
+    pub file: usize,
+    /// Bytes.
+    pub bytes: Range<u64>,
+}
+
+/// A checksum over output bytes, taken before patches are applied.
+#[derive(Clone, Debug)]
+pub struct Digest {
+    /// Which function.
+    pub algo: DigestAlgo,
+    /// Over what.
+    pub over: FileRange,
+}
+
+/// Checksum functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DigestAlgo {
+    /// CRC-32 (IEEE 802.3), made from parts in any order.
+    Crc32,
+    /// SHA-256: sequential, a second pass over the output.
+    Sha256,
+}
+
+/// A hole and what fills it.
+#[derive(Clone, Debug)]
+pub struct Patch {
+    /// Position in [`Layout::files`].
+    pub file: usize,
+    /// First byte of the hole; zeros until then.
+    pub at: u64,
+    /// How the value is written.
+    pub form: PatchForm,
+    /// Position in [`Layout::digests`].
+    pub digest: usize,
+}
+
+/// How a digest is written into its hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PatchForm {
+    /// The digest's bytes as a little-endian number, or in their own order for cryptographic ones.
+    Raw,
+    /// Lower-case hexadecimal.
+    Hex,
+}
+
+impl DigestAlgo {
+    /// Bytes of the digest.
+    pub fn byte_len(self) -> u64 {
+        match self {
+            DigestAlgo::Crc32 => 4,
+            DigestAlgo::Sha256 => 32,
+        }
+    }
+}
+
+impl Patch {
+    /// Bytes of the hole.
+    pub fn byte_len(&self, digests: &[Digest]) -> u64 {
+        let len = digests.get(self.digest).map_or(0, |digest| digest.algo.byte_len());
+        match self.form {
+            PatchForm::Raw => len,
+            PatchForm::Hex => 2 * len,
+        }
+    }
+}
+
+impl Layout {
+    /// Adds a file made of `pieces` and returns its position.
+    pub fn push_file(&mut self, path: impl Into<String>, pieces: Vec<Piece>) -> usize {
+        let len = pieces.iter().map(Piece::byte_len).fold(0, u64::saturating_add);
+        self.files.push(OutFile { path: path.into(), len, pieces });
+        self.files.len() - 1
+    }
+
+    /// Checks everything the engine relies on, whoever made the layout: sizes add up, tensor ranges exist and split
+    /// no element, paths stay inside the output, digests and patches lie within their files, no digest covers a hole
+    /// it fills. Errors are of kind [`Plugin`](crate::error::ErrorKind::Plugin): a writer broke its contract.
+    pub fn validate(&self, view: &ModelView<'_>) -> Result<()> {
+        let n_tensors = view.tensors().len();
+        let mut paths = std::collections::HashSet::new();
+        if self.root >= self.files.len() {
+            return Err(Error::plugin("a layout has no root file"));
+        }
+        for file in &self.files {
+            let at_fault = |error: Error| error.file(&file.path);
+            let plain = !file.path.is_empty()
+                && !file.path.contains(['\0', '\\'])
+                && file.path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            if !plain || !paths.insert(&file.path) {
+                return Err(at_fault(Error::plugin("a layout's path is not a plain unique relative path")));
+            }
+            let mut len = 0u64;
+            for piece in &file.pieces {
+                if let Piece::Tensor { idx, bytes, .. } = piece {
+                    let known = *idx < n_tensors && bytes.start <= bytes.end;
+                    if !known || bytes.end > view.tensor(*idx).byte_len() {
+                        return Err(at_fault(Error::plugin("a layout uses tensor bytes that do not exist")));
+                    }
+                    let item = view.tensor(*idx).dtype().item_bytes().max(1);
+                    if bytes.start % item != 0 || bytes.end % item != 0 {
+                        return Err(at_fault(Error::plugin("a layout splits an element")));
+                    }
+                }
+                len = len
+                    .checked_add(piece.byte_len())
+                    .ok_or_else(|| at_fault(Error::plugin("a layout's length overflows")))?;
+            }
+            if len != file.len || len > i64::MAX as u64 {
+                return Err(at_fault(
+                    Error::plugin("a layout's pieces do not add up").expected(file.len).found(len),
+                ));
+            }
+        }
+        let inside = |file: usize, bytes: &Range<u64>| {
+            bytes.start <= bytes.end && self.files.get(file).is_some_and(|file| bytes.end <= file.len)
+        };
+        if !self.digests.iter().all(|digest| inside(digest.over.file, &digest.over.bytes)) {
+            return Err(Error::plugin("a layout's digest covers bytes that do not exist"));
+        }
+        for patch in &self.patches {
+            let hole = patch.at..patch.at.saturating_add(patch.byte_len(&self.digests));
+            let over = self.digests.get(patch.digest).map(|digest| &digest.over);
+            let own = over.is_some_and(|over| {
+                over.file == patch.file && over.bytes.start < hole.end && hole.start < over.bytes.end
+            });
+            if !inside(patch.file, &hole) || over.is_none() || own {
+                return Err(Error::plugin("a layout's patch has no place or no value").offset(patch.at));
+            }
+        }
+        Ok(())
+    }
+}

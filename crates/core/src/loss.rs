@@ -1,0 +1,138 @@
+//! What a conversion drops, rounds, renames or re-lays-out, as data.
+
+use std::fmt;
+
+/// The closed list of things that can be lost or changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum LossKind {
+    /// Elements are rounded to another dtype.
+    Dtype,
+    /// A finite value became infinite or NaN, or was clipped.
+    Overflow,
+    /// A value that is not zero became zero.
+    Underflow,
+    /// A tensor is not written.
+    Tensor,
+    /// A tensor is written under another name.
+    Name,
+    /// Two names that shared one storage are written as two copies.
+    TieCopied,
+    /// The second of two names that share one storage is not written.
+    TieDropped,
+    /// Tensors are written in another order.
+    Order,
+    /// A metadata entry is not written.
+    Metadata,
+    /// The bytes of a tensor were column-major or foreign-endian and are written row-major and little-endian.
+    Layout,
+}
+
+impl LossKind {
+    /// Every kind.
+    pub const ALL: [LossKind; 10] = [
+        LossKind::Dtype,
+        LossKind::Overflow,
+        LossKind::Underflow,
+        LossKind::Tensor,
+        LossKind::Name,
+        LossKind::TieCopied,
+        LossKind::TieDropped,
+        LossKind::Order,
+        LossKind::Metadata,
+        LossKind::Layout,
+    ];
+
+    /// The kind's name in `--allow` and `--json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            LossKind::Dtype => "dtype",
+            LossKind::Overflow => "overflow",
+            LossKind::Underflow => "underflow",
+            LossKind::Tensor => "tensor",
+            LossKind::Name => "name",
+            LossKind::TieCopied => "tie-copied",
+            LossKind::TieDropped => "tie-dropped",
+            LossKind::Order => "order",
+            LossKind::Metadata => "metadata",
+            LossKind::Layout => "layout",
+        }
+    }
+
+    /// The kind whose [`name`](LossKind::name) is `name`.
+    pub fn from_name(name: &str) -> Option<LossKind> {
+        LossKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// How bad it is when nobody asked for it.
+    pub fn severity(self) -> Severity {
+        match self {
+            LossKind::Dtype | LossKind::Overflow | LossKind::Tensor => Severity::Refuse,
+            LossKind::Metadata | LossKind::TieDropped => Severity::Warning,
+            LossKind::Underflow
+            | LossKind::Name
+            | LossKind::TieCopied
+            | LossKind::Order
+            | LossKind::Layout => Severity::Note,
+        }
+    }
+}
+
+/// What happens about a loss that no option asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// No information is gone; it is reported.
+    Note,
+    /// A sidecar is gone; it is reported, and `--strict` refuses it.
+    Warning,
+    /// Tensor information would be gone: refused unless `--allow` names the kind.
+    Refuse,
+}
+
+/// When a loss is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// From the plan, before anything is written.
+    Declared,
+    /// From the values, while writing.
+    Observed,
+}
+
+/// One thing lost or changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loss {
+    /// What kind of thing.
+    pub kind: LossKind,
+    /// Which tensor or key.
+    pub subject: String,
+    /// What became of it, for a person.
+    pub detail: String,
+    /// When it was known.
+    pub phase: Phase,
+    /// Whether an option on the command line asked for exactly this.
+    pub asked: bool,
+}
+
+impl Loss {
+    /// A loss known from the plan that nobody asked for.
+    pub fn declared(kind: LossKind, subject: impl Into<String>, detail: impl Into<String>) -> Loss {
+        Loss { kind, subject: subject.into(), detail: detail.into(), phase: Phase::Declared, asked: false }
+    }
+
+    /// A loss seen in the values.
+    pub fn observed(kind: LossKind, subject: impl Into<String>, detail: impl Into<String>) -> Loss {
+        Loss { phase: Phase::Observed, ..Loss::declared(kind, subject, detail) }
+    }
+
+    /// The same loss, asked for by an option.
+    pub fn asked(mut self) -> Loss {
+        self.asked = true;
+        self
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.kind.name(), self.subject.escape_debug(), self.detail)
+    }
+}

@@ -1,0 +1,247 @@
+//! The intermediate representation: what every reader makes and every writer takes.
+//!
+//! A [`Model`] is a description. Tensor bytes stay in their files: each [`Tensor`] points at an
+//! [expression](crate::expr) that says where they are and what is to be done to them. Names are unique, shapes are
+//! row-major, tied weights are recorded as ties rather than found by comparing bytes.
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::expr::{Arena, NodeId, Op, volume};
+use crate::inputs::FileId;
+use crate::limits::Limits;
+use crate::loss::Loss;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// Index of a tensor in [`Model::tensors`].
+pub type TensorIdx = usize;
+
+/// A trained model, described.
+#[derive(Clone, Default)]
+pub struct Model {
+    /// The expressions behind the tensors.
+    pub nodes: Arena,
+    /// Tensors in file order, names unique.
+    pub tensors: Vec<Tensor>,
+    /// Groups of tensors that share one storage. Each group has at least two members, in tensor order.
+    pub ties: Vec<Vec<TensorIdx>>,
+    /// Key and value, in file order, keys unique.
+    pub metadata: Vec<(String, Value)>,
+    /// Digests that the source states about itself; the engine checks those whose bytes it reads.
+    pub claims: Vec<Claim>,
+    /// Sources behind [`Op::Plugin`].
+    pub sources: Vec<Arc<dyn PayloadSource>>,
+    /// What the reader saw and did not carry.
+    pub losses: Vec<Loss>,
+}
+
+/// A named array.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    /// Unique name.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Extents in elements, row-major; empty for a scalar.
+    pub shape: Vec<u64>,
+    /// The items, `Π shape / dtype.item_elements()` of them.
+    pub data: NodeId,
+}
+
+impl Tensor {
+    /// Number of elements. [`Model::push`] proves that this fits.
+    pub fn n_elements(&self) -> u64 {
+        volume(&self.shape).unwrap_or(0)
+    }
+
+    /// Bytes of the elements densely packed.
+    pub fn byte_len(&self) -> u64 {
+        self.dtype.packed_len(self.n_elements()).unwrap_or(0)
+    }
+}
+
+/// A metadata value with the type its format gave it.
+///
+/// Only text so far; the integer widths of GGUF join with its reader.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// UTF-8 text.
+    Text(String),
+}
+
+/// A digest stated by the source about a byte sequence.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// A sequence of `u8`: a [`Op::Region`] or an [`Op::Inflate`].
+    pub node: NodeId,
+    /// Its CRC-32 (IEEE 802.3, as in zip).
+    pub crc32: u32,
+}
+
+/// Bytes that only a plugin can make.
+pub trait PayloadSource: Send + Sync {
+    /// Fills `out` with the bytes of sequence `token` from `offset` on. Positioned and pure: the engine calls it from
+    /// several threads, and twice for the same range.
+    fn read_at(&self, token: u64, offset: u64, out: &mut [u8]) -> Result<()>;
+}
+
+impl Model {
+    /// Adds a tensor, checking its data against dtype and shape. Names are checked by [`Model::validate`].
+    pub fn push(
+        &mut self,
+        name: impl Into<String>,
+        dtype: DType,
+        shape: Vec<u64>,
+        data: NodeId,
+    ) -> Result<TensorIdx> {
+        let name = name.into();
+        let node = &self.nodes[data];
+        let n_items = volume(&shape).and_then(|n| dtype.items(n));
+        if node.dtype != dtype || n_items != Some(node.n) {
+            return Err(Error::malformed("data does not fit dtype and shape")
+                .tensor(name)
+                .expected(format_args!("{shape:?} of {dtype}"))
+                .found(format_args!("{} items of {}", node.n, node.dtype)));
+        }
+        self.tensors.push(Tensor { name, dtype, shape, data });
+        Ok(self.tensors.len() - 1)
+    }
+
+    /// Checks what holds for every model, whoever read it: limits, unique names, ties that fit.
+    pub fn validate(&self, limits: &Limits) -> Result<()> {
+        Limits::check("too many tensors", self.tensors.len() as u64, limits.tensors)?;
+        Limits::check("too many expression nodes", self.nodes.len() as u64, limits.nodes)?;
+        let mut names = HashSet::with_capacity(self.tensors.len());
+        for tensor in &self.tensors {
+            let named = |error: Error| error.tensor(tensor.name.chars().take(80).collect::<String>());
+            Limits::check("a tensor's name is too long", tensor.name.len() as u64, limits.name_bytes as u64)
+                .map_err(named)?;
+            Limits::check("too many dimensions", tensor.shape.len() as u64, limits.rank as u64)
+                .map_err(named)?;
+            if !names.insert(tensor.name.as_str()) {
+                return Err(Error::malformed("a name is used twice").tensor(&tensor.name));
+            }
+        }
+        for group in &self.ties {
+            let first = group.first().and_then(|&idx| self.tensors.get(idx));
+            let fits = group.len() > 1
+                && group.windows(2).all(|pair| pair[0] < pair[1])
+                && group.iter().all(|&idx| {
+                    let tensor = self.tensors.get(idx);
+                    tensor.zip(first).is_some_and(|(a, b)| a.dtype == b.dtype && a.shape == b.shape)
+                });
+            if !fits {
+                return Err(
+                    Error::malformed("a tie joins tensors that differ").found(format_args!("{group:?}"))
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of a file that a tensor's bytes are, if its expression is just that: nothing computed, nothing moved.
+    pub fn verbatim(&self, idx: TensorIdx) -> Option<(FileId, u64)> {
+        let mut id = self.tensors.get(idx)?.data;
+        let mut skipped = 0u64;
+        loop {
+            match &self.nodes[id].op {
+                Op::Region { file, at } => return Some((*file, at + skipped)),
+                Op::Decode { of, packing } if *packing == Default::default() => {
+                    // An offset taken above this node was in items.
+                    skipped = skipped.checked_mul(self.nodes[id].dtype.item_bytes())?;
+                    if self.nodes[id].dtype.is_sub_byte() && skipped != 0 {
+                        return None;
+                    }
+                    id = *of;
+                }
+                Op::View { of, offset, dims }
+                    if matches!(**dims, [] | [crate::expr::Dim { stride: 1, .. }]) =>
+                {
+                    skipped = skipped.checked_add(*offset)?;
+                    id = *of;
+                }
+                _ => return None,
+            }
+        }
+    }
+}
+
+/// What a writer sees of a [`Model`]: names, types, shapes and where untouched bytes lie, but no expressions.
+#[derive(Clone, Copy)]
+pub struct ModelView<'a> {
+    model: &'a Model,
+}
+
+impl<'a> ModelView<'a> {
+    /// A writer's view of a validated model.
+    pub fn new(model: &'a Model, limits: &Limits) -> Result<ModelView<'a>> {
+        model.validate(limits)?;
+        Ok(ModelView { model })
+    }
+
+    /// The tensors, in order. A layout names them by position.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorView<'a>> + use<'a> {
+        self.model.tensors.iter().map(|tensor| TensorView { tensor })
+    }
+
+    /// One tensor.
+    pub fn tensor(&self, idx: TensorIdx) -> TensorView<'a> {
+        TensorView { tensor: &self.model.tensors[idx] }
+    }
+
+    /// Groups of tensors that share one storage.
+    pub fn ties(&self) -> &'a [Vec<TensorIdx>] {
+        &self.model.ties
+    }
+
+    /// Key and value, in order.
+    pub fn metadata(&self) -> &'a [(String, Value)] {
+        &self.model.metadata
+    }
+
+    /// The input file and offset that hold a tensor's bytes untouched, if one does: what a writer can link to, and
+    /// which source shard it came from.
+    pub fn verbatim(&self, idx: TensorIdx) -> Option<(FileId, u64)> {
+        self.model.verbatim(idx)
+    }
+
+    /// The first input file that a tensor's expression reads: its source shard.
+    pub fn source_file(&self, idx: TensorIdx) -> Option<FileId> {
+        let mut id = self.model.tensors.get(idx)?.data;
+        loop {
+            if let Op::Region { file, .. } = self.model.nodes[id].op {
+                return Some(file);
+            }
+            id = self.model.nodes.children(id).first().copied()?;
+        }
+    }
+}
+
+/// What a writer sees of one [`Tensor`].
+#[derive(Clone, Copy)]
+pub struct TensorView<'a> {
+    tensor: &'a Tensor,
+}
+
+impl<'a> TensorView<'a> {
+    /// Unique name.
+    pub fn name(&self) -> &'a str {
+        &self.tensor.name
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        self.tensor.dtype
+    }
+
+    /// Extents in elements, row-major.
+    pub fn shape(&self) -> &'a [u64] {
+        &self.tensor.shape
+    }
+
+    /// Bytes of the elements densely packed.
+    pub fn byte_len(&self) -> u64 {
+        self.tensor.byte_len()
+    }
+}

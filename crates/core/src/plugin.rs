@@ -1,0 +1,173 @@
+//! What a format plugin implements, and what it may ask for.
+//!
+//! A plugin holds no I/O: a [`Reader`] looks at [`Inputs`](crate::inputs::Inputs) and returns a description, a
+//! [`Writer`] takes one and returns a layout. Call order: `identify* → read` and `layout`.
+
+use crate::dtype::DType;
+use crate::error::Result;
+use crate::expr::NodeId;
+use crate::inputs::Inputs;
+use crate::layout::Layout;
+use crate::limits::Limits;
+use crate::loss::Loss;
+use crate::model::{Model, ModelView};
+use crate::options::{OptionSpec, Options};
+
+/// What a reader says of a file it is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// Not this format.
+    No,
+    /// The name fits, the content says nothing either way.
+    Name,
+    /// The content fits: if it then fails to read, it is a broken file of this format.
+    Content,
+}
+
+/// A reader, described.
+#[derive(Clone, Copy, Debug)]
+pub struct ReaderInfo {
+    /// Short name, as in `--from`.
+    pub format: &'static str,
+    /// One line for a person.
+    pub about: &'static str,
+    /// File name endings, with their dot where they have one, longest first.
+    pub extensions: &'static [&'static str],
+    /// Its options.
+    pub options: &'static [OptionSpec],
+}
+
+/// Whether something is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carries {
+    /// Kept.
+    Yes,
+    /// Dropped, and reported.
+    No,
+}
+
+/// A writer, described: what it can represent. What a model holds beyond this is refused before the writer is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct WriterInfo {
+    /// Short name, as in `--to`.
+    pub format: &'static str,
+    /// One line for a person.
+    pub about: &'static str,
+    /// File name endings, with their dot, longest first.
+    pub extensions: &'static [&'static str],
+    /// Its options.
+    pub options: &'static [OptionSpec],
+    /// Types it stores exactly.
+    pub dtypes: &'static [DType],
+    /// Most dimensions a tensor may have.
+    pub max_rank: usize,
+    /// Most tensors one output may hold.
+    pub max_tensors: u64,
+    /// Names of tensors. `No` for a format that holds one nameless tensor.
+    pub names: Carries,
+    /// Two names for one storage.
+    pub ties: Carries,
+    /// Text metadata.
+    pub metadata: Carries,
+    /// Several files with an index.
+    pub shards: Carries,
+}
+
+/// Turns files into a description.
+pub trait Reader: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &'static ReaderInfo;
+
+    /// Whether the root file is of this format. Reads a bounded number of bytes, may look at both ends, and stays
+    /// silent about what is simply something else.
+    fn identify(&self, inputs: &dyn Inputs) -> Verdict;
+
+    /// Reads headers, never payload; what it must know about payload it asks `host`.
+    ///
+    /// Errors name file, place, expected and found.
+    fn read(&self, inputs: &dyn Inputs, options: &Options, host: &mut dyn Host) -> Result<Model>;
+}
+
+/// Turns a description into a layout.
+pub trait Writer: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &'static WriterInfo;
+
+    /// The bytes of every output file, and what of the model they do not hold beyond what
+    /// [`WriterInfo`] already says.
+    fn layout(
+        &self,
+        view: &ModelView<'_>,
+        request: &LayoutRequest<'_>,
+        host: &mut dyn Host,
+    ) -> Result<(Layout, Vec<Loss>)>;
+}
+
+/// What a writer is asked for besides the model.
+#[derive(Clone, Debug)]
+pub struct LayoutRequest<'a> {
+    /// Name of the output file, without folder: `model.safetensors`. Shards derive theirs from it.
+    pub file_name: &'a str,
+    /// Its declared options, defaults filled in.
+    pub options: &'a Options,
+    /// How many files.
+    pub shards: Shards,
+}
+
+/// How tensors are spread over files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shards {
+    /// One file.
+    One,
+    /// Files of at most this many bytes of tensors, by the planning rule of huggingface_hub.
+    Max(u64),
+    /// As they were in the source.
+    Keep,
+}
+
+/// What a plugin may use of the program around it.
+pub trait Host {
+    /// The limits in force.
+    fn limits(&self) -> &Limits;
+
+    /// Answers a question about payload, within limits. `model` is the one the node belongs to, possibly still being
+    /// built. Questions and answers are recorded in the plan.
+    fn ask(&mut self, model: &Model, query: Query) -> Result<Answer>;
+}
+
+/// A question about payload.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Query {
+    /// Are two sequences the same bytes?
+    Equal(NodeId, NodeId),
+    /// `len` items (at most 1 MiB) of a sequence from item `at` on, as bytes.
+    Small {
+        /// The sequence.
+        node: NodeId,
+        /// First item.
+        at: u64,
+        /// Number of items.
+        len: u64,
+    },
+    /// Are all its bytes zero?
+    AllZero(NodeId),
+    /// The largest magnitude, as `f64`.
+    AbsMax(NodeId),
+    /// How many items are not zero.
+    Nnz(NodeId),
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Answer {
+    /// To [`Query::Equal`] and [`Query::AllZero`].
+    Bool(bool),
+    /// To [`Query::Small`].
+    Bytes(Vec<u8>),
+    /// To [`Query::AbsMax`].
+    Number(f64),
+    /// To [`Query::Nnz`].
+    Count(u64),
+}

@@ -1,0 +1,87 @@
+//! What a run is allowed, and what it tells while it runs.
+
+use modelferry_core::limits::Limits;
+use modelferry_core::{Error, Result};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+/// What a run may use.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Worker threads, at least 1.
+    pub threads: usize,
+    /// Bytes of buffers, all threads together.
+    pub memory: u64,
+    /// Upper bounds for numbers from files.
+    pub limits: Limits,
+    /// Whether the output must be on the disk before the run ends.
+    pub sync: bool,
+}
+
+impl Default for Settings {
+    /// All cores, 32 MiB, no fsync.
+    fn default() -> Settings {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Settings { threads, memory: 32 << 20, limits: Limits::default(), sync: false }
+    }
+}
+
+impl Settings {
+    /// Bytes one thread may hold, in three parts: what it fills, the scratch of the expression, one strided fetch.
+    pub(crate) fn tile_bytes(&self) -> u64 {
+        (self.memory / self.threads.max(1) as u64 / 3).clamp(1 << 16, 4 << 20)
+    }
+}
+
+/// Progress and cancellation of a run, shared between its threads and whoever watches.
+#[derive(Debug, Default)]
+pub struct Control {
+    signal: AtomicI32,
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+impl Control {
+    /// A run not yet begun.
+    pub fn new() -> Control {
+        Control::default()
+    }
+
+    /// Asks the run to stop, as if by this signal. Threads stop between tiles.
+    pub fn cancel(&self, signal: i32) {
+        self.signal.store(signal, Ordering::Relaxed);
+    }
+
+    /// The signal that asked the run to stop, if one did.
+    pub fn is_cancelled(&self) -> Option<i32> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(signal),
+        }
+    }
+
+    /// Bytes done so far.
+    pub fn done_bytes(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Bytes there are to do.
+    pub fn total_bytes(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn begin(&self, total: u64) {
+        self.done.store(0, Ordering::Relaxed);
+        self.total.store(total, Ordering::Relaxed);
+    }
+
+    pub(crate) fn advance(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.is_cancelled() {
+            None => Ok(()),
+            Some(signal) => Err(Error::interrupted(format!("interrupted by signal {signal}"))),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Putting staged files in their places, and back again if something fails.
+
+use super::{OLD, Output, Replace, Staging, Sync, check_name, exists, is_lockless, make_parents};
+use crate::disk::or_dot;
+use crate::io::{Access, File, Io, failed, is_absent, is_errno, is_unable, rename_new, retry, twice};
+use modelferry_core::ErrorKind;
+use modelferry_core::error::{Error, Result};
+use rustix::io::Errno;
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(super) fn publish(staging: &mut Staging, sync: Sync) -> Result<()> {
+    let must_sync = sync == Sync::Always || staging.replaces;
+    if must_sync {
+        for idx in 0..staging.files.len() {
+            let file = staging.file(idx)?;
+            retry(|| staging.io.sync(&file)).map_err(|error| failed("syncing", file.path(), error))?;
+        }
+    }
+    if staging.files.len() == 1 && staging.stale.is_empty() && staging.relative(0).components().count() == 1 {
+        return publish_one(staging, must_sync);
+    }
+    let _lock = lock_folder(&*staging.io, or_dot(&staging.folder))?;
+    let mut done = vec![];
+    let result = publish_all(staging, must_sync, &mut done);
+    let Err(error) = result else { return Ok(()) };
+    for step in done.iter().rev() {
+        if undo(staging, step).is_err() {
+            // Better debris than a lost file.
+            staging.keep = true;
+        }
+    }
+    if staging.keep {
+        let what = format!("not everything could be put back; the rest is in {}", staging.dir.display());
+        return Err(Error::new(ErrorKind::Io, what).file(staging.output.display()).source(error));
+    }
+    Err(error)
+}
+
+/// One file: one step.
+fn publish_one(staging: &Staging, must_sync: bool) -> Result<()> {
+    let io = &*staging.io;
+    let (from, to) = (staging.path(0), staging.final_path(0));
+    check_name(io, &to, &as_output(staging))?;
+    match staging.replace {
+        Replace::Refuse => place(io, &from, &to)?,
+        Replace::Force => {
+            retry(|| io.rename(&from, &to)).map_err(|error| failed("renaming into place", &to, error))?;
+        }
+    }
+    if must_sync {
+        sync_dir(io, or_dot(&staging.folder))
+            .map_err(|error| error.hint(format!("the new {} is complete and in its place", to.display())))?;
+    }
+    Ok(())
+}
+
+/// Something done on the way to publication.
+enum Step {
+    /// The file was moved out of the way.
+    Aside { from: PathBuf, to: PathBuf },
+    /// The staged file took its place.
+    Placed { idx: usize },
+    /// A folder was made for it.
+    MadeDir(PathBuf),
+}
+
+fn publish_all(staging: &Staging, must_sync: bool, done: &mut Vec<Step>) -> Result<()> {
+    let io = &*staging.io;
+    let output = as_output(staging);
+    check_name(io, &staging.output, &output)?;
+    let others = (0..staging.files.len()).filter(|&idx| idx != staging.root);
+    if staging.replace == Replace::Force {
+        let old = staging.dir.join(OLD);
+        retry(|| io.make_dir(&old, Access::Private))
+            .map_err(|error| failed("making a temporary folder", &old, error))?;
+        let mut made = HashSet::new();
+        let replaced = std::iter::once(staging.root).chain(others.clone()).map(|idx| staging.relative(idx));
+        for relative in replaced.chain(staging.stale.iter().map(PathBuf::as_path)) {
+            let path = staging.folder.join(relative);
+            if check_name(io, &path, &output)? {
+                make_parents(io, &old, relative, &mut made)?;
+                let aside = old.join(relative);
+                rename_new(io, &path, &aside).map_err(|error| failed("moving it aside", &path, error))?;
+                done.push(Step::Aside { from: path, to: aside });
+            }
+        }
+    }
+    for idx in others.chain([staging.root]) {
+        for parent in staging.relative(idx).ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            let path = staging.folder.join(parent);
+            if parent.as_os_str().is_empty() {
+                continue;
+            }
+            match retry(|| io.make_dir(&path, Access::Umask)) {
+                Ok(()) => done.push(Step::MadeDir(path)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => super::check_parent(io, &path)?,
+                Err(error) => return Err(failed("making a folder of the output", &path, error)),
+            }
+        }
+        place(io, &staging.path(idx), &staging.final_path(idx))?;
+        done.push(Step::Placed { idx });
+    }
+    if must_sync {
+        let mut synced = HashSet::new();
+        for idx in 0..staging.files.len() {
+            let path = staging.final_path(idx);
+            let folder = path.parent().unwrap_or(Path::new(""));
+            if synced.insert(folder.to_owned()) {
+                sync_dir(io, or_dot(folder))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn place(io: &dyn Io, from: &Path, to: &Path) -> Result<()> {
+    rename_new(io, from, to).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(to),
+        _ => failed("renaming into place", to, error),
+    })
+}
+
+/// Takes one step back. What is no longer as the step has left it is somebody else's and stays.
+fn undo(staging: &Staging, step: &Step) -> io::Result<()> {
+    let io = &*staging.io;
+    match step {
+        Step::Aside { from, to } => twice(|| rename_new(io, to, from)),
+        Step::Placed { idx } => {
+            let path = staging.final_path(*idx);
+            match twice(|| io.stat_link(&path)) {
+                Ok(stat) if stat.fingerprint.identity == staging.files[*idx].identity => {
+                    twice(|| io.rename(&path, &staging.path(*idx)))
+                }
+                Ok(_) => Ok(()),
+                Err(error) if is_absent(&error) => Ok(()),
+                Err(error) => Err(error),
+            }
+        }
+        Step::MadeDir(path) => {
+            let _ = twice(|| io.remove_dir(path));
+            Ok(())
+        }
+    }
+}
+
+fn as_output(staging: &Staging) -> Output<'_> {
+    Output { path: &staging.output, files: &[], root: 0, replace: staging.replace, inputs: &staging.inputs }
+}
+
+/// Waits until no other run is publishing a set of files in this folder: two forced ones must not mix theirs.
+fn lock_folder(io: &dyn Io, folder: &Path) -> Result<Option<File>> {
+    const STEP: Duration = Duration::from_millis(10);
+    const PATIENCE: u32 = 3000;
+    let file = retry(|| io.open_dir(folder)).map_err(|error| failed("opening", folder, error))?;
+    for _ in 0..PATIENCE {
+        match retry(|| io.try_lock(&file)) {
+            Ok(()) => return Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(STEP),
+            Err(error) if is_lockless(&error) => return Ok(None),
+            Err(error) => return Err(failed("locking", folder, error)),
+        }
+    }
+    Err(Error::new(ErrorKind::Io, "another run has been publishing in this folder for 30 s")
+        .file(folder.display()))
+}
+
+/// Waits until the names in a folder are on the disk, where the file system lets folders be synced.
+fn sync_dir(io: &dyn Io, folder: &Path) -> Result<()> {
+    let result = retry(|| io.open_dir(folder)).and_then(|file| retry(|| io.sync(&file)));
+    match result {
+        Err(error) if is_unable(&error) || is_errno(&error, &[Errno::BADF, Errno::ACCESS]) => Ok(()),
+        result => result.map_err(|error| failed("syncing", folder, error)),
+    }
+}

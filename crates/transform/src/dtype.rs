@@ -1,0 +1,72 @@
+//! `--dtype`: one more node over each floating tensor.
+
+use crate::edits::Edits;
+use crate::names::{all_used, any_match};
+use crate::quantized;
+use modelferry_core::expr::NodeId;
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::Model;
+use modelferry_core::{DType, Error, Result};
+use std::collections::HashMap;
+
+/// What `--dtype` reads and writes: plain floating scalars. float6 and float4 are not among them: in practice their
+/// values are codes under block scales, which a cast would leave behind.
+pub(crate) fn is_castable(dtype: DType) -> bool {
+    dtype.is_float() && !dtype.is_sub_byte()
+}
+
+/// Whether every value of `from` is also a value of `to`.
+pub(crate) fn is_exact(from: DType, to: DType) -> bool {
+    let float8 = from.is_float() && from.bits() == Some(8);
+    match to {
+        _ if from == to => true,
+        DType::F64 => true,
+        DType::F32 => from != DType::F64,
+        // E8M0 reaches from 2^-127 to 2^127: only the types with 8 exponent bits hold that.
+        DType::F16 => float8 && from != DType::F8E8M0,
+        DType::Bf16 => float8,
+        _ => false,
+    }
+}
+
+/// Casts floating tensors to `edits.dtype`, except those that `edits.keep_dtype` names.
+pub(crate) fn cast(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
+    let Some(to) = edits.dtype else {
+        return match edits.keep_dtype.first() {
+            Some(glob) => {
+                Err(Error::usage("--keep-dtype: there is no --dtype to keep from").found(glob.text()))
+            }
+            None => Ok(()),
+        };
+    };
+    if !is_castable(to) {
+        return Err(Error::usage("--dtype: not a floating-point type").found(to));
+    }
+    let mut used = vec![false; edits.keep_dtype.len()];
+    let mut touched = Vec::with_capacity(model.tensors.len());
+    for tensor in &model.tensors {
+        let kept = any_match(&edits.keep_dtype, &mut used, &tensor.name);
+        touched.push(!kept && is_castable(tensor.dtype) && tensor.dtype != to);
+    }
+    all_used("--keep-dtype", &edits.keep_dtype, &used)?;
+    quantized::refuse(model, &touched)?;
+
+    // Tied tensors share their cast as they share their source.
+    let mut casts: HashMap<NodeId, NodeId> = HashMap::new();
+    let Model { nodes, tensors, .. } = model;
+    for (tensor, _) in tensors.iter_mut().zip(touched).filter(|(_, touched)| *touched) {
+        tensor.data = match casts.get(&tensor.data) {
+            Some(&done) => done,
+            None => {
+                let done = nodes.cast(tensor.data, to).map_err(|error| error.tensor(&tensor.name))?;
+                casts.insert(tensor.data, done);
+                done
+            }
+        };
+        let manner = if is_exact(tensor.dtype, to) { "exact" } else { "rounded" };
+        let detail = format!("{} to {to}, {manner}", tensor.dtype);
+        losses.push(Loss::declared(LossKind::Dtype, &tensor.name, detail).asked());
+        tensor.dtype = to;
+    }
+    Ok(())
+}

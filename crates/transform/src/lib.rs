@@ -1,0 +1,70 @@
+//! Model → Model, on descriptions alone.
+//!
+//! [`apply`] performs the edits of one conversion in the order that DESIGN section 6 fixes (select, include and
+//! exclude, strip and rename, architecture, dtype and quantize; ties last, since only then is known which tensors
+//! still agree). No number is touched: a cast is one more node over the tensor's expression. Whatever is changed is
+//! returned as a [`Loss`], marked as asked for when an option asked for exactly it.
+//!
+//! The result is a pure function of model, edits and the answers of the host. The one question asked is whether two
+//! tied tensors that are not the same node hold the same bytes, and only before one of them is dropped.
+
+#![forbid(unsafe_code)]
+
+mod dtype;
+mod edits;
+mod glob;
+mod names;
+mod quantized;
+mod ties;
+
+pub use edits::{Edits, Rename, StripPrefix, Ties};
+pub use glob::Glob;
+
+use modelferry_core::Result;
+use modelferry_core::loss::Loss;
+use modelferry_core::model::Model;
+use modelferry_core::plugin::{Carries, Host};
+
+/// Applies `edits` to `model`, for a target that can or cannot hold ties.
+///
+/// Returns the edited model, its tensors in the same order, and what was changed. Subjects of
+/// [`LossKind::Tensor`](modelferry_core::loss::LossKind::Tensor) and
+/// [`LossKind::Name`](modelferry_core::loss::LossKind::Name) are source names, of all others target names.
+///
+/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing, and for names that
+/// collide; [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a cast of a checkpoint that is quantized in
+/// its own way; [`Target`](modelferry_core::ErrorKind::Target) for ties that must be kept and cannot be, or that must
+/// be dropped and differ.
+pub fn apply(
+    mut model: Model,
+    edits: &Edits,
+    target_ties: Carries,
+    host: &mut dyn Host,
+) -> Result<(Model, Vec<Loss>)> {
+    let mut losses = vec![];
+    names::select(&mut model, edits, &mut losses)?;
+    names::strip(&mut model, edits, &mut losses)?;
+    names::rename(&mut model, edits, &mut losses)?;
+    dtype::cast(&mut model, edits, &mut losses)?;
+    ties::settle(&mut model, edits.ties, target_ties, host, &mut losses)?;
+    Ok((model, losses))
+}
+
+/// Keeps the tensors for which `keep` is true, and remaps ties to what is left.
+fn retain(model: &mut Model, keep: &[bool]) {
+    let mut new_idx = Vec::with_capacity(keep.len());
+    let mut n_kept = 0usize;
+    for &kept in keep {
+        new_idx.push(kept.then_some(n_kept));
+        n_kept += usize::from(kept);
+    }
+    let mut flags = keep.iter();
+    model.tensors.retain(|_| flags.next().copied().unwrap_or(false));
+    for group in &mut model.ties {
+        *group = group.iter().filter_map(|&idx| new_idx.get(idx).copied().flatten()).collect();
+    }
+    model.ties.retain(|group| group.len() > 1);
+}
+
+#[cfg(test)]
+mod tests;

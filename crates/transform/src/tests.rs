@@ -1,0 +1,282 @@
+//! Tests of the edits, on models made in memory.
+
+use super::*;
+use modelferry_core::limits::Limits;
+use modelferry_core::loss::LossKind;
+use modelferry_core::plugin::{Answer, Query};
+use modelferry_core::{DType, ErrorKind};
+
+struct NoHost {
+    limits: Limits,
+    equal: Option<bool>,
+}
+
+impl Host for NoHost {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+    fn ask(&mut self, _: &Model, query: Query) -> Result<Answer> {
+        assert!(matches!(query, Query::Equal(..)));
+        Ok(Answer::Bool(self.equal.expect("nothing should be asked")))
+    }
+}
+
+/// A model of one-dimensional tensors of four elements; each has a node of its own.
+fn model(tensors: &[(&str, DType)]) -> Model {
+    let mut model = Model::default();
+    for &(name, dtype) in tensors {
+        let bytes = vec![0u8; dtype.packed_len(4).unwrap() as usize];
+        let bytes = model.nodes.inline(bytes).unwrap();
+        let data = model.nodes.decode(bytes, dtype, 4, Default::default()).unwrap();
+        model.push(name, dtype, vec![4], data).unwrap();
+    }
+    model
+}
+
+/// Applies edits and shows the result as `name:dtype` words and losses as lines.
+fn check(
+    model: Model,
+    edits: &Edits,
+    ties: Carries,
+    equal: Option<bool>,
+) -> Result<(String, Vec<String>, Model)> {
+    let mut host = NoHost { limits: Limits::default(), equal };
+    let (model, losses) = apply(model, edits, ties, &mut host)?;
+    model.validate(&Limits::default()).unwrap();
+    let words: Vec<String> =
+        model.tensors.iter().map(|tensor| format!("{}:{}", tensor.name, tensor.dtype)).collect();
+    let losses =
+        losses.iter().map(|loss| format!("{loss}{}", if loss.asked { " (asked)" } else { "" })).collect();
+    Ok((words.join(" "), losses, model))
+}
+
+fn globs(texts: &[&str]) -> Vec<Glob> {
+    texts.iter().map(|text| Glob::new(text).unwrap()).collect()
+}
+
+fn renames(texts: &[&str]) -> Vec<Rename> {
+    texts.iter().map(|text| Rename::parse(text).unwrap()).collect()
+}
+
+fn fails(model: Model, edits: &Edits, kind: ErrorKind, text: &str) {
+    let error = check(model, edits, Carries::No, None).map(|done| done.0).unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (kind, text));
+}
+
+#[test]
+fn include_and_exclude() {
+    let three = || model(&[("a.w", DType::F32), ("a.b", DType::F32), ("c.w", DType::I8)]);
+    let edits = Edits { include: globs(&["*.w"]), exclude: globs(&["c.*"]), ..Edits::default() };
+    let (names, losses, _) = check(three(), &edits, Carries::No, None).unwrap();
+    assert_eq!(names, "a.w:f32");
+    assert_eq!(
+        losses,
+        ["tensor: a.b: not in --include (asked)", "tensor: c.w: left out by --exclude (asked)"]
+    );
+    let edits = Edits { exclude: globs(&["a.*", "d.*"]), ..Edits::default() };
+    fails(three(), &edits, ErrorKind::Usage, "--exclude: the pattern matches no tensor, found d.*");
+    let edits = Edits { include: globs(&["x"]), ..Edits::default() };
+    fails(three(), &edits, ErrorKind::Usage, "--include: the pattern matches no tensor, found x");
+}
+
+#[test]
+fn wrapper_prefixes() {
+    let edits = Edits::default();
+    let wrapped = || model(&[("module._orig_mod.a", DType::F32), ("module._orig_mod.b", DType::F32)]);
+    let (names, losses, _) = check(wrapped(), &edits, Carries::No, None).unwrap();
+    assert_eq!(names, "a:f32 b:f32");
+    assert_eq!(
+        losses,
+        [
+            "name: module.: wrapper prefix stripped from all 2 tensors",
+            "name: _orig_mod.: wrapper prefix stripped from all 2 tensors"
+        ]
+    );
+    let edits = Edits { strip_prefix: StripPrefix::None, ..Edits::default() };
+    assert_eq!(
+        check(wrapped(), &edits, Carries::No, None).unwrap().0,
+        "module._orig_mod.a:f32 module._orig_mod.b:f32"
+    );
+    let partly = model(&[("module.a", DType::F32), ("b", DType::F32)]);
+    assert_eq!(check(partly, &Edits::default(), Carries::No, None).unwrap().0, "module.a:f32 b:f32");
+    let bare = model(&[("module.", DType::F32)]);
+    assert_eq!(check(bare, &Edits::default(), Carries::No, None).unwrap().0, "module.:f32");
+    assert_eq!(check(model(&[]), &Edits::default(), Carries::No, None).unwrap().0, "");
+}
+
+#[test]
+fn prefix_by_name() {
+    let two = || model(&[("net.a", DType::F32), ("b", DType::F32)]);
+    let edits = Edits { strip_prefix: StripPrefix::Prefix("net.".into()), ..Edits::default() };
+    let (names, losses, _) = check(two(), &edits, Carries::No, None).unwrap();
+    assert_eq!(names, "a:f32 b:f32");
+    assert_eq!(losses, ["name: net.a: written as \"a\" (asked)"]);
+    let edits = Edits { strip_prefix: StripPrefix::Prefix("foo.".into()), ..Edits::default() };
+    fails(two(), &edits, ErrorKind::Usage, "--strip-prefix: no tensor bears the prefix, found foo.");
+    let edits = Edits { strip_prefix: StripPrefix::Prefix("b".into()), ..Edits::default() };
+    fails(two(), &edits, ErrorKind::Usage, "tensor \"b\": --strip-prefix: a name would be empty");
+}
+
+#[test]
+fn renames_in_order() {
+    let two = || model(&[("h.0.attn.w", DType::F32), ("h.1.attn.w", DType::F32)]);
+    let edits = Edits { rename: renames(&[r"^h\.(\d+)=layers.$1", "attn=self_attn"]), ..Edits::default() };
+    let (names, losses, _) = check(two(), &edits, Carries::No, None).unwrap();
+    assert_eq!(names, "layers.0.self_attn.w:f32 layers.1.self_attn.w:f32");
+    assert_eq!(losses[0], "name: h.0.attn.w: written as \"layers.0.self_attn.w\" (asked)");
+    let edits = Edits { rename: renames(&[r"\d+=x"]), ..Edits::default() };
+    fails(
+        two(),
+        &edits,
+        ErrorKind::Usage,
+        "tensor \"h.x.attn.w\": --rename: two tensors would have one name, found \"h.0.attn.w\" and \"h.1.attn.w\"",
+    );
+    let edits = Edits { rename: renames(&["z=y"]), ..Edits::default() };
+    fails(two(), &edits, ErrorKind::Usage, "--rename: the expression matches no tensor, found z=y");
+    // Two tensors may swap their names.
+    let swap = Edits { rename: renames(&["^h.0=x", "^h.1=h.0", "^x=h.1"]), ..Edits::default() };
+    assert_eq!(check(two(), &swap, Carries::No, None).unwrap().0, "h.1.attn.w:f32 h.0.attn.w:f32");
+    assert!(Rename::parse("abc").is_err());
+    assert_eq!(
+        Rename::parse("a(b=c").unwrap_err().to_string(),
+        "--rename: unusable expression: unclosed group, found a(b"
+    );
+    assert_eq!(Rename::parse("a[=]b=c=d").unwrap().replacement, "c=d");
+}
+
+#[test]
+fn casts_touch_plain_floats_only() {
+    let all: Vec<(&str, DType)> = vec![
+        ("d", DType::F64),
+        ("f", DType::F32),
+        ("h", DType::F16),
+        ("b", DType::Bf16),
+        ("e", DType::F8E4M3),
+        ("i", DType::I32),
+        ("c", DType::C64),
+        ("t", DType::Bool),
+        ("x", DType::F4E2M1),
+    ];
+    let edits = Edits { dtype: Some(DType::F16), keep_dtype: globs(&["b"]), ..Edits::default() };
+    let (names, losses, _) = check(model(&all), &edits, Carries::No, None).unwrap();
+    assert_eq!(names, "d:f16 f:f16 h:f16 b:bf16 e:f16 i:i32 c:c64 t:bool x:f4_e2m1");
+    assert_eq!(
+        losses,
+        [
+            "dtype: d: f64 to f16, rounded (asked)",
+            "dtype: f: f32 to f16, rounded (asked)",
+            "dtype: e: f8_e4m3 to f16, exact (asked)"
+        ]
+    );
+    let edits = Edits { keep_dtype: globs(&["b"]), ..Edits::default() };
+    fails(model(&all), &edits, ErrorKind::Usage, "--keep-dtype: there is no --dtype to keep from, found b");
+    let edits = Edits { dtype: Some(DType::F16), keep_dtype: globs(&["q*"]), ..Edits::default() };
+    fails(model(&all), &edits, ErrorKind::Usage, "--keep-dtype: the pattern matches no tensor, found q*");
+    let edits = Edits { dtype: Some(DType::I8), ..Edits::default() };
+    fails(model(&all), &edits, ErrorKind::Usage, "--dtype: not a floating-point type, found i8");
+}
+
+#[test]
+fn exact_casts() {
+    use DType::{Bf16, F8E4M3, F8E5M2, F8E8M0, F16, F32, F64};
+    for (from, to) in [(F32, F64), (F16, F32), (Bf16, F32), (F8E4M3, F16), (F8E5M2, Bf16), (F8E8M0, Bf16)] {
+        assert!(dtype::is_exact(from, to), "{from} to {to}");
+    }
+    for (from, to) in [(F64, F32), (F16, Bf16), (Bf16, F16), (F8E8M0, F16), (F8E4M3, F8E5M2), (F32, F8E4M3)] {
+        assert!(!dtype::is_exact(from, to), "{from} to {to}");
+    }
+}
+
+#[test]
+fn quantized_checkpoints_are_not_cast() {
+    let fp8 = || model(&[("a.weight", DType::F8E4M3), ("a.weight_scale_inv", DType::F32), ("n", DType::F32)]);
+    let edits = Edits { dtype: Some(DType::Bf16), ..Edits::default() };
+    fails(
+        fp8(),
+        &edits,
+        ErrorKind::Unsupported,
+        "tensor \"a.weight\": --dtype: a quantized checkpoint cannot be cast as if it were plain, found fp8 with \
+         scales, with \"a.weight_scale_inv\" (leave out --dtype, or name both in --keep-dtype)",
+    );
+    let edits = Edits { keep_dtype: globs(&["a.weight*"]), ..edits };
+    assert_eq!(
+        check(fp8(), &edits, Carries::No, None).unwrap().0,
+        "a.weight:f8_e4m3 a.weight_scale_inv:f32 n:bf16"
+    );
+    // A scale beside plain weights is just another tensor.
+    let plain = model(&[("a.weight", DType::F32), ("a.weight_scale", DType::F32)]);
+    let edits = Edits { dtype: Some(DType::Bf16), ..Edits::default() };
+    assert!(check(plain, &edits, Carries::No, None).is_ok());
+    let gptq = model(&[("l.qweight", DType::I32), ("l.scales", DType::F16)]);
+    assert_eq!(
+        check(gptq, &edits, Carries::No, None).map(|_| ()).unwrap_err().kind(),
+        ErrorKind::Unsupported
+    );
+}
+
+fn tied() -> Model {
+    let mut model = model(&[("x", DType::F32), ("a", DType::F32), ("b", DType::F32), ("c", DType::F32)]);
+    model.ties = vec![vec![1, 2, 3]];
+    model
+}
+
+#[test]
+fn ties_follow_their_tensors() {
+    let edits = Edits { exclude: globs(&["x"]), ..Edits::default() };
+    assert_eq!(check(tied(), &edits, Carries::Yes, None).unwrap().2.ties, [vec![0, 1, 2]]);
+    let edits = Edits { exclude: globs(&["b"]), ..Edits::default() };
+    assert_eq!(check(tied(), &edits, Carries::Yes, None).unwrap().2.ties, [vec![1, 2]]);
+    let edits = Edits { exclude: globs(&["a", "c"]), ..Edits::default() };
+    assert!(check(tied(), &edits, Carries::Yes, None).unwrap().2.ties.is_empty());
+}
+
+#[test]
+fn ties_by_wish_and_target() {
+    let with = |ties| Edits { ties, ..Edits::default() };
+    let (_, losses, model) = check(tied(), &with(Ties::Auto), Carries::Yes, None).unwrap();
+    assert!(losses.is_empty() && model.ties.len() == 1);
+    let (_, losses, model) = check(tied(), &with(Ties::Auto), Carries::No, None).unwrap();
+    assert_eq!(
+        losses,
+        [
+            "tie-copied: b: was tied to \"a\", written as a copy",
+            "tie-copied: c: was tied to \"a\", written as a copy"
+        ]
+    );
+    assert!(model.ties.is_empty() && model.tensors.len() == 4);
+    let (_, losses, _) = check(tied(), &with(Ties::Copy), Carries::Yes, None).unwrap();
+    assert_eq!(losses[0], "tie-copied: b: was tied to \"a\", written as a copy (asked)");
+    let (names, losses, model) = check(tied(), &with(Ties::Drop), Carries::Yes, Some(true)).unwrap();
+    assert_eq!(names, "x:f32 a:f32");
+    assert_eq!(losses[1], "tie-dropped: c: tied to \"a\", not written (asked)");
+    assert!(model.ties.is_empty());
+    let error = check(tied(), &with(Ties::Drop), Carries::Yes, Some(false)).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Target);
+    fails(
+        tied(),
+        &with(Ties::Keep),
+        ErrorKind::Target,
+        "tensor \"b\": the format cannot tie two names to one storage, found a tie with \"a\" \
+         (pass --ties copy or --ties drop)",
+    );
+}
+
+#[test]
+fn tied_tensors_share_their_cast() {
+    let mut shared = model(&[("a", DType::F32)]);
+    let data = shared.tensors[0].data;
+    shared.push("b", DType::F32, vec![4], data).unwrap();
+    shared.ties = vec![vec![0, 1]];
+    let edits = Edits { dtype: Some(DType::F16), ties: Ties::Drop, ..Edits::default() };
+    let cast = Edits { ties: Ties::Auto, ..edits.clone() };
+    let (_, _, model) = check(shared.clone(), &cast, Carries::Yes, None).unwrap();
+    assert_eq!(model.tensors[0].data, model.tensors[1].data);
+    assert_eq!(model.ties, [vec![0, 1]]);
+    // Nothing is asked where both names have one node.
+    assert_eq!(check(shared.clone(), &edits, Carries::No, None).unwrap().0, "a:f16");
+    let kept = Edits { keep_dtype: globs(&["b"]), ..cast };
+    let (names, losses, model) = check(shared, &kept, Carries::Yes, None).unwrap();
+    assert_eq!(names, "a:f16 b:f32");
+    assert!(model.ties.is_empty());
+    assert!(losses.iter().any(|loss| loss.starts_with(LossKind::TieCopied.name())));
+}

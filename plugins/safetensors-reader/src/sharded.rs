@@ -1,0 +1,128 @@
+//! Several files that an index joins to one model.
+
+use crate::identify::is_index_name;
+use crate::reader::{add_metadata, add_tensors};
+use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::limits::Limits;
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::Model;
+use modelferry_core::options::Options;
+use modelferry_core::{Error, Result};
+use modelferry_hf::index;
+use modelferry_hf::shard_name::ShardName;
+use modelferry_wire::safetensors::parse_header;
+use std::collections::{HashMap, HashSet};
+
+/// The files of one model and, where there is an index, which tensor each of them holds.
+pub(crate) struct Set {
+    files: Vec<String>,
+    index: Option<Named>,
+}
+
+/// What an index says.
+struct Named {
+    /// The index's own name.
+    name: String,
+    /// The shard of each tensor, as its place in [`Set::files`].
+    shard_of: HashMap<String, u32>,
+}
+
+impl Set {
+    /// The set that the root file stands for: an index stands for its files, a shard for its index, or for its
+    /// siblings where there is none. `None` for a file that stands for itself.
+    pub(crate) fn find(inputs: &dyn Inputs, options: &Options, limits: &Limits) -> Result<Option<Set>> {
+        let root = inputs.root();
+        let name = inputs.name(root);
+        if is_index_name(&name) {
+            return Set::from_index(inputs, root, limits).map(Some);
+        }
+        let Some(shard) = ShardName::parse(&name).filter(|_| options.get("shards") != Some("alone")) else {
+            return Ok(None);
+        };
+        let there = inputs.list()?;
+        let index_name = shard.index_name();
+        if there.contains(&index_name) {
+            let set = Set::from_index(inputs, inputs.open(&index_name)?, limits)?;
+            // A stale index of another set says nothing about this file.
+            if set.files.contains(&name) {
+                return Ok(Some(set));
+            }
+        }
+        if shard.n_shards == 1 {
+            return Ok(None);
+        }
+        Limits::check("the set has too many files", shard.n_shards as u64, limits.files)
+            .map_err(|error| error.file(&name))?;
+        let files: Vec<String> = shard.siblings().collect();
+        if let Some(missing) = files.iter().find(|file| !there.contains(file)) {
+            return Err(Error::malformed("this is one shard of a set that is not complete")
+                .file(&name)
+                .expected(format_args!("{missing} or {index_name} beside it"))
+                .found("neither")
+                .hint("pass --shards alone to take this file for itself"));
+        }
+        Ok(Some(Set { files, index: None }))
+    }
+
+    fn from_index(inputs: &dyn Inputs, file: FileId, limits: &Limits) -> Result<Set> {
+        let index = index::parse(inputs, file, limits)?;
+        let named = Named { name: inputs.name(file), shard_of: index.weights.into_iter().collect() };
+        Ok(Set { files: index.files, index: Some(named) })
+    }
+
+    /// Reads every shard's header in the order of file names, which is that of the set's numbers.
+    pub(crate) fn read(mut self, inputs: &dyn Inputs, limits: &Limits, model: &mut Model) -> Result<()> {
+        let mut order: Vec<usize> = (0..self.files.len()).collect();
+        order.sort_by_key(|&idx| &self.files[idx]);
+        let mut strangers = vec![];
+        for shard in order {
+            let name = &self.files[shard];
+            let file = inputs.open(name).map_err(|error| match &self.index {
+                Some(index) => error.hint(format!("named by {}", index.name)),
+                None => error,
+            })?;
+            let header = parse_header(inputs, file, limits)?;
+            add_tensors(model, inputs, file, &header, &mut |tensor| {
+                let Some(index) = &mut self.index else { return Ok(true) };
+                match index.shard_of.remove(tensor) {
+                    Some(stated) if stated as usize == shard => Ok(true),
+                    Some(stated) => {
+                        Err(Error::malformed("the index says that another file holds this tensor")
+                            .file(&index.name)
+                            .tensor(tensor)
+                            .expected(name)
+                            .found(&self.files[stated as usize]))
+                    }
+                    None => {
+                        strangers.push((tensor.to_owned(), shard));
+                        Ok(false)
+                    }
+                }
+            })?;
+            add_metadata(model, header);
+        }
+        if let Some(index) = &self.index
+            && let Some((tensor, &shard)) = index.shard_of.iter().min()
+        {
+            return Err(Error::malformed("the index names a tensor that its file does not hold")
+                .file(&index.name)
+                .tensor(tensor)
+                .expected(format_args!("it in {}", self.files[shard as usize])));
+        }
+        // Taken by an earlier shard already, or not named at all.
+        let taken: HashSet<&str> = match strangers.is_empty() {
+            true => HashSet::new(),
+            false => model.tensors.iter().map(|tensor| tensor.name.as_str()).collect(),
+        };
+        if let Some((tensor, shard)) = strangers.iter().find(|(tensor, _)| taken.contains(tensor.as_str())) {
+            return Err(Error::malformed("two shards hold this tensor")
+                .file(&self.files[*shard])
+                .tensor(tensor));
+        }
+        for (tensor, shard) in strangers {
+            let detail = format!("{} holds it, but the index does not name it", self.files[shard]);
+            model.losses.push(Loss::declared(LossKind::Tensor, tensor, detail));
+        }
+        Ok(())
+    }
+}

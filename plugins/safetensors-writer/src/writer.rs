@@ -1,0 +1,157 @@
+//! Model -> header, pieces and index.
+
+use modelferry_core::layout::{Layout, Piece};
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::{ModelView, TensorIdx, Value};
+use modelferry_core::options::{OptionKind, OptionSpec, Options};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, Shards, Writer, WriterInfo};
+use modelferry_core::{DType, Result};
+use modelferry_hf::index;
+use modelferry_hf::shards::{Item, index_name, plan_shards, shard_name};
+use modelferry_wire::safetensors::{NewEntry, write_header};
+use std::collections::BTreeMap;
+
+/// The safetensors writer.
+#[derive(Clone, Copy, Debug)]
+pub struct SafetensorsWriter;
+
+#[rustfmt::skip]
+const DTYPES: &[DType] = &[
+    DType::Bool, DType::I8, DType::I16, DType::I32, DType::I64, DType::U8, DType::U16, DType::U32, DType::U64,
+    DType::F16, DType::Bf16, DType::F32, DType::F64, DType::C64,
+    DType::F8E4M3, DType::F8E5M2, DType::F8E4M3Fnuz, DType::F8E5M2Fnuz, DType::F8E8M0,
+    DType::F6E2M3, DType::F6E3M2, DType::F4E2M1,
+];
+
+static INFO: WriterInfo = WriterInfo {
+    format: "safetensors",
+    about: "safetensors files, single or sharded with an index",
+    extensions: &[".safetensors.index.json", ".safetensors"],
+    options: &[
+        OptionSpec {
+            name: "order",
+            kind: OptionKind::Choice(&["source", "name"]),
+            default: "source",
+            help: "order of tensors; widest type first where this order would misalign one",
+        },
+        OptionSpec {
+            name: "metadata-format",
+            kind: OptionKind::Choice(&["pt", "np", "tf", "flax", "mlx", "none"]),
+            default: "pt",
+            help: "the `format` entry of the metadata where the source has none; transformers wants one",
+        },
+    ],
+    dtypes: DTYPES,
+    max_rank: usize::MAX,
+    max_tensors: u64::MAX,
+    names: Carries::Yes,
+    ties: Carries::No,
+    metadata: Carries::Yes,
+    shards: Carries::Yes,
+};
+
+impl Writer for SafetensorsWriter {
+    fn info(&self) -> &'static WriterInfo {
+        &INFO
+    }
+
+    fn layout(
+        &self,
+        view: &ModelView<'_>,
+        request: &LayoutRequest<'_>,
+        _host: &mut dyn Host,
+    ) -> Result<(Layout, Vec<Loss>)> {
+        let mut losses = vec![];
+        let metadata = metadata(view, request.options);
+        let mut order: Vec<TensorIdx> = (0..view.tensors().len()).collect();
+        if request.options.get("order") == Some("name") {
+            order.sort_by_key(|&idx| view.tensor(idx).name());
+        }
+        let shards = match request.shards {
+            Shards::One => vec![order],
+            Shards::Max(max_bytes) => {
+                let item = |&id: &TensorIdx| Item { id, bytes: view.tensor(id).byte_len(), tie_group: None };
+                plan_shards(order.iter().map(item), max_bytes)
+            }
+            Shards::Keep => by_source(view, order),
+        };
+        let mut layout = Layout::default();
+        let n_shards = shards.len().max(1);
+        let (stem, suffix) = match request.file_name.rfind('.') {
+            Some(dot) => request.file_name.split_at(dot),
+            None => (request.file_name, ""),
+        };
+        let mut file_of: Vec<usize> = vec![0; view.tensors().len()];
+        let mut total_size = 0;
+        for (idx, mut tensors) in shards.into_iter().enumerate() {
+            let path = shard_name(stem, suffix, idx, n_shards);
+            if widest_first_where_needed(view, &mut tensors) {
+                let detail =
+                    "tensors are put widest type first, so that each begins at a multiple of its size";
+                losses.push(Loss::declared(LossKind::Order, &path, detail));
+            }
+            let entries = tensors.iter().map(|&idx| {
+                let tensor = view.tensor(idx);
+                NewEntry { name: tensor.name(), dtype: tensor.dtype(), shape: tensor.shape() }
+            });
+            let header = write_header(entries, metadata.as_ref())?;
+            total_size += header.data_len;
+            let mut pieces = vec![Piece::Bytes(header.bytes.into())];
+            pieces.extend(tensors.iter().map(|&idx| Piece::tensor(view, idx)));
+            let file = layout.push_file(path, pieces);
+            tensors.iter().for_each(|&idx| file_of[idx] = file);
+        }
+        if n_shards > 1 {
+            let total_size = total_size.to_string();
+            let weights = view.tensors().enumerate();
+            let weights =
+                weights.map(|(idx, tensor)| (tensor.name(), layout.files[file_of[idx]].path.as_str()));
+            let index = index::write([("total_size", total_size.as_str())], weights)?;
+            layout.root = layout.push_file(index_name(stem, suffix), vec![Piece::Bytes(index.into())]);
+        }
+        Ok((layout, losses))
+    }
+}
+
+/// The model's metadata, with the `format` entry that transformers asks for. No map at all where nothing is in it.
+fn metadata(view: &ModelView<'_>, options: &Options) -> Option<BTreeMap<String, String>> {
+    let mut metadata = BTreeMap::new();
+    for (key, value) in view.metadata() {
+        if let Value::Text(text) = value {
+            metadata.insert(key.clone(), text.clone());
+        }
+    }
+    if let Some(format) = options.get("metadata-format").filter(|format| *format != "none") {
+        metadata.entry("format".to_owned()).or_insert_with(|| format.to_owned());
+    }
+    Some(metadata).filter(|metadata| !metadata.is_empty())
+}
+
+/// Tensors grouped by the file they come from, files in the order of their first tensor.
+fn by_source(view: &ModelView<'_>, order: Vec<TensorIdx>) -> Vec<Vec<TensorIdx>> {
+    let mut shards: Vec<Vec<TensorIdx>> = vec![];
+    let mut shard_of = BTreeMap::new();
+    for idx in order {
+        let shard = *shard_of.entry(view.source_file(idx)).or_insert(shards.len());
+        if shard == shards.len() {
+            shards.push(vec![]);
+        }
+        shards[shard].push(idx);
+    }
+    shards
+}
+
+/// Sorts tensors by descending element size where their order would misalign one; says whether it did.
+fn widest_first_where_needed(view: &ModelView<'_>, tensors: &mut [TensorIdx]) -> bool {
+    let width = |idx: TensorIdx| view.tensor(idx).dtype().item_bytes();
+    let mut at = 0;
+    let aligned = tensors.iter().all(|&idx| {
+        let fits = at % width(idx) == 0 || view.tensor(idx).byte_len() == 0;
+        at += view.tensor(idx).byte_len();
+        fits
+    });
+    if !aligned {
+        tensors.sort_by_key(|&idx| std::cmp::Reverse(width(idx)));
+    }
+    !aligned
+}
