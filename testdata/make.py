@@ -6,7 +6,7 @@
 
 Run it in an environment with the packages of xtask/peers/requirements.txt (numpy, ml_dtypes, safetensors, torch,
 huggingface_hub); made with CPython 3.11 and those versions. The output depends on no clock, path or random seed of the
-machine. Deflated files depend on the zlib that Python was built with: 1.2 and 1.3 give the same bytes.
+machine. Deflated files may differ with the zlib that Python was built with; ORIGIN.md names the one used.
 """
 
 import argparse

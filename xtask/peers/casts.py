@@ -113,28 +113,35 @@ def exact_by_fractions(value, target):
 
 
 def f32_samples(target, generator, random_count):
-    """f32 codes around everything that a cast to `target` can get wrong."""
+    """f32 codes around everything that a cast to `target` can get wrong.
+
+    NaNs are made as codes: what a machine makes of them differs, and the samples must not.
+    """
     every = np.arange(1 << (8 * codes(target).itemsize), dtype=np.uint32).astype(codes(target))
+    numbers = every[~is_nan(every, target)].view(bits.TYPES[target][1])
     with np.errstate(all="ignore"):
-        exactly = every.view(bits.TYPES[target][1]).astype(np.float32)
+        exactly = numbers.astype(np.float32)
         ordered = np.unique(exactly[np.isfinite(exactly)])
         middles = ((ordered[:-1].astype(np.float64) + ordered[1:]) / 2).astype(np.float32)
     near = np.concatenate([exactly, middles]).view(np.uint32)
     around = np.concatenate([near, near + np.uint32(1), near - np.uint32(1)])
-    special = np.array([0, 1, 2, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FBFFFFF, 0x7FC00000,
-                        0x7FC12345, 0x7FFFFFFF], np.uint32)
+    special = np.array([0, 1, 2, 0x007FFFFF, 0x00800000, 0x7F7FFFFF, 0x7F800000], np.uint32)
+    payloads = np.arange(1, 0x800000, 0x8001, dtype=np.uint32) + np.uint32(0x7F800000)
+    both_signs = np.concatenate([special, payloads])
     random = generator.integers(0, 1 << 32, random_count, dtype=np.uint32)
-    return np.unique(np.concatenate([around, special, special | np.uint32(1 << 31), random]))
+    return np.unique(np.concatenate([around, both_signs, both_signs | np.uint32(1 << 31), random]))
 
 
 def f64_samples(target, generator, random_count):
-    """f64 codes: those of f32, their neighbours, and values that two roundings get wrong."""
-    with np.errstate(all="ignore"):
-        wide = f32_samples(target, generator, random_count).view(np.float32).astype(np.float64)
+    """f64 codes: numbers of f32, their neighbours, and values that two roundings get wrong."""
+    narrow = f32_samples(target, generator, random_count)
+    wide = narrow[~is_nan(narrow, "f32")].view(np.float32).astype(np.float64)
     # Near a tie of the target, nearer than f32 can tell: f32 rounds onto the tie, and the second rounding goes astray.
     raw = wide[np.isfinite(wide) & (wide != 0)].view(np.uint64)
+    payloads = np.arange(1, 1 << 52, (1 << 46) + 1, dtype=np.uint64) + np.uint64(0x7FF << 52)
     random = generator.integers(0, 1 << 63, random_count, dtype=np.uint64) * np.uint64(2)
-    return np.unique(np.concatenate([wide.view(np.uint64), raw + np.uint64(1), raw - np.uint64(1), random]))
+    return np.unique(np.concatenate([wide.view(np.uint64), raw + np.uint64(1), raw - np.uint64(1), payloads,
+                                     payloads | np.uint64(1 << 63), random]))
 
 
 if __name__ == "__main__":

@@ -163,6 +163,17 @@ class Judge:
         check(answer.get("format"), f"inspect {path.name}: no format in the JSON")
         return [Listed(t["name"], t["dtype"], tuple(t["shape"]), t["bytes"]) for t in answer["tensors"]]
 
+    def writes(self, form):
+        """The types that the writer of this format declares."""
+        result = self.run("formats", "--json")
+        check(result.returncode == 0, f"formats: exit {result.returncode}: {told(result)}")
+        return {dtype for writer in json.loads(result.stdout)["writers"] if writer["format"] == form
+                for dtype in writer["dtypes"]}
+
+    def not_judged(self, text):
+        """Prints what no program could be asked about, and why."""
+        print(json.dumps({"not_judged": text}, ensure_ascii=False), flush=True)
+
     def case(self, name, program, direction):
         """A case to be used in a `with` statement."""
         return Case(self, name, program, direction)

@@ -142,7 +142,7 @@ def sharded_by_them(judge):
         folder = case.path("in")
         folder.mkdir()
         save_torch_state_dict({name: bits.to_torch(tensor) for name, tensor in tensors.items()}, folder,
-                              max_shard_size="2500")
+                              max_shard_size="3KB")
         shards = sorted(folder.glob("*.safetensors"))
         check(len(shards) > 2, "the source is not sharded")
         index = folder / "model.safetensors.index.json"

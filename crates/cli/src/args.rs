@@ -8,7 +8,7 @@ use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::Shards;
 use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
-use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties};
+use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties, is_castable};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -94,8 +94,8 @@ fn diff(options: &Declared) -> Command {
         .arg(path("b", "B", "The other"))
         .arg(text("from-a", "FORMAT", "Format of A [default: by content]"))
         .arg(text("from-b", "FORMAT", "Format of B [default: by content]"))
-        .arg(text("atol", "NUMBER", "Absolute tolerance"))
-        .arg(text("rtol", "NUMBER", "Relative tolerance"))
+        .arg(text("atol", "NUMBER", "Absolute tolerance").allow_negative_numbers(true))
+        .arg(text("rtol", "NUMBER", "Relative tolerance").allow_negative_numbers(true))
         .args(common())
         .args(declared(options))
 }
@@ -218,9 +218,9 @@ pub(crate) fn texts(matches: &ArgMatches, id: &str) -> Vec<String> {
 pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
     let dtype = get(matches, "dtype")
         .map(|name| {
-            DType::from_name(name).filter(|dtype| dtype.is_float()).ok_or_else(|| {
+            DType::from_name(name).filter(|&dtype| is_castable(dtype)).ok_or_else(|| {
                 let floats: Vec<String> =
-                    DType::all().filter(|dtype| dtype.is_float()).map(|dtype| dtype.to_string()).collect();
+                    DType::all().filter(|&dtype| is_castable(dtype)).map(|dtype| dtype.to_string()).collect();
                 Error::usage("--dtype: not a floating-point type").expected(floats.join(" ")).found(name)
             })
         })

@@ -101,6 +101,14 @@ fn save(path: &Path, report: &Report, failure: Option<Failure<'_>>) -> Result<()
     write().map_err(|error| Error::io("writing the report", error).file(path.display()))
 }
 
+/// The file that stands for the output: where one shard is enough, an index that was named is not written.
+fn root(report: &Report) -> String {
+    match &report.root {
+        Some(root) => Path::new(&report.output).with_file_name(root).display().to_string(),
+        None => report.output.clone(),
+    }
+}
+
 /// What was written, or would be.
 fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let formats = format!("{} to {}", report.from.unwrap_or("?"), report.to.unwrap_or("?"));
@@ -108,7 +116,7 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     writeln!(
         out,
         "{verb} {}: {}, {}, {formats}{end}",
-        printable(&report.output),
+        printable(&root(report)),
         plural(report.n_tensors, "tensor"),
         bytes(report.bytes),
     )?;

@@ -7,6 +7,7 @@ use clap::ArgMatches;
 use modelferry_convert::diff::{Change, Closeness, Difference, Entry, diff};
 use modelferry_convert::{Opened, open, pick};
 use modelferry_core::{Error, Result};
+use std::collections::HashMap;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -75,13 +76,15 @@ fn render(
         b.reader.format,
         plural(b.model.tensors.len() as u64, "tensor")
     )?;
+    let shapes: HashMap<&str, &[u64]> = match found.entries.is_empty() {
+        true => HashMap::new(),
+        false => {
+            a.model.tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.as_slice())).collect()
+        }
+    };
     for entry in &found.entries {
-        let shape = a.model.tensors.iter().find(|tensor| tensor.name == entry.name);
-        let shape = match entry.change {
-            Change::Values { .. } => shape.map(|tensor| tensor.shape.as_slice()),
-            _ => None,
-        };
-        writeln!(out, "{}", line(entry, shape.unwrap_or_default()))?;
+        let shape = shapes.get(entry.name.as_str()).copied().unwrap_or_default();
+        writeln!(out, "{}", line(entry, shape))?;
     }
     let side = |value: &Option<String>| match value {
         Some(text) => format!("{:?}", shortened(text, 60)),
@@ -100,8 +103,7 @@ fn render(
         writeln!(out, "order     differs (does not count)")?;
     }
     let verdict = if found.is_different() { "different" } else { "the same" };
-    let n = count(found.n_same);
-    writeln!(out, "{verdict}: {n} of {} agree", plural(found.n_common, "common tensor"))
+    writeln!(out, "{verdict}: {} of {} common tensors agree", count(found.n_same), count(found.n_common))
 }
 
 fn line(entry: &Entry, shape: &[u64]) -> String {

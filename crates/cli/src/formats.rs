@@ -3,6 +3,7 @@
 use crate::builtin::ORIGIN;
 use crate::output;
 use crate::session::Session;
+use crate::text::plural;
 use modelferry_convert::json::{self, Object};
 use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::{Carries, ReaderInfo, WriterInfo};
@@ -61,7 +62,7 @@ fn write_table(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
                 bounds.push(format!("{} dimensions", info.max_rank));
             }
             if info.max_tensors < 1 << 32 {
-                bounds.push(format!("{} tensors", info.max_tensors));
+                bounds.push(plural(info.max_tensors, "tensor"));
             }
             if !bounds.is_empty() {
                 writeln!(out, "  at most     {}", bounds.join(", "))?;

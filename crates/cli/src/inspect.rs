@@ -76,8 +76,8 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
     writeln!(out, "{name}: {}, {files}, {}", opened.reader.format, bytes(on_disk))?;
     writeln!(
         out,
-        "{} parameters in {}, {}",
-        count(found.n_parameters),
+        "{} in {}, {}",
+        plural(found.n_parameters, "parameter"),
         plural(model.tensors.len() as u64, "tensor"),
         bytes(found.bytes)
     )?;

@@ -26,8 +26,10 @@ use std::process::Command;
 #[test]
 fn cases() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(&folder).expect("the folder is in the repository").map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder)
+        .expect("the folder is in the repository")
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     files.sort();
     assert!(files.len() >= 10, "too few cases in {}: is the folder complete?", folder.display());
@@ -59,7 +61,7 @@ fn run_case(file: &Path, text: &str) -> (String, usize) {
     let name = file.file_stem().expect("cases have names").to_string_lossy();
     let folder = std::env::temp_dir().join(format!("modelferry-cli-{}-{name}", std::process::id()));
     let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).unwrap();
+    fs::create_dir_all(&folder).expect("the temporary folder is ours");
     let mut out = String::new();
     let mut n_commands = 0;
     let lines: Vec<&str> = text.lines().collect();
@@ -70,16 +72,15 @@ fn run_case(file: &Path, text: &str) -> (String, usize) {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("@", rest) => {
                 let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
-                fs::write(folder.join(name), unescape(text)).unwrap();
+                fs::write(folder.join(name), unescape(text)).expect("the case's folder is ours");
             }
             ("@safetensors", rest) => {
-                let mut parts = rest.splitn(2, ' ');
-                let (name, rest) = (parts.next().unwrap(), parts.next().unwrap());
+                let (name, rest) = rest.split_once(' ').expect("a name, a header and data");
                 let (json, hex) = rest.rsplit_once(' ').expect("a header and data");
                 let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
                 bytes.extend(json.as_bytes());
                 bytes.extend(unhex(hex));
-                fs::write(folder.join(name), bytes).unwrap();
+                fs::write(folder.join(name), bytes).expect("the case's folder is ours");
             }
             ("%", command) => {
                 let _ = writeln!(out, "{line}");
@@ -101,7 +102,7 @@ fn run_case(file: &Path, text: &str) -> (String, usize) {
         }
         let _ = writeln!(out, "{line}");
     }
-    fs::remove_dir_all(&folder).unwrap();
+    let _ = fs::remove_dir_all(&folder);
     (out, n_commands)
 }
 
@@ -121,9 +122,11 @@ fn run_command(folder: &Path, command: &str, expected: &[&str]) -> String {
     let mut out = String::new();
     for (sign, bytes) in [('>', &done.stdout), ('!', &done.stderr)] {
         let text = String::from_utf8_lossy(bytes).replace(&testdata, "{testdata}");
-        let found: Vec<String> = text.lines().map(|line| format!("{sign} {line}").trim_end().to_owned()).collect();
+        let found: Vec<String> =
+            text.lines().map(|line| format!("{sign} {line}").trim_end().to_owned()).collect();
         let wanted: Vec<&str> = expected.iter().filter(|line| line.starts_with(sign)).copied().collect();
-        let lines = if matches(&wanted, &found) { wanted.iter().map(ToString::to_string).collect() } else { found };
+        let lines =
+            if matches(&wanted, &found) { wanted.iter().map(ToString::to_string).collect() } else { found };
         for line in lines {
             let _ = writeln!(out, "{line}");
         }
@@ -179,7 +182,10 @@ fn unescape(text: &str) -> Vec<u8> {
 
 fn unhex(text: &str) -> Vec<u8> {
     assert!(text.len().is_multiple_of(2) && text.is_ascii(), "hexadecimal digits in pairs: {text}");
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal")).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).expect("hexadecimal"))
+        .collect()
 }
 
 /// Lines of one that are not in the other, in order.

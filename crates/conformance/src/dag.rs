@@ -25,6 +25,20 @@ const MAX_DEPTH: u32 = 8;
 /// Types that are pruned.
 const PRUNABLE: [DType; 4] = [DType::F16, DType::Bf16, DType::F32, DType::F64];
 
+/// Items of the longest node: of one model in twenty each.
+#[rustfmt::skip]
+const MAX_ITEMS: &[u64] = &[
+    40, 300, 300, 300, 2_000, 2_000, 2_000, 2_000, 2_000, 2_000,
+    5_000, 5_000, 5_000, 5_000, 5_000, 5_000, 20_000, 20_000, 20_000, 100_000,
+];
+
+/// Bytes above which a sequence is not put behind a source that is read in order: reading such a source at random, as
+/// nodes above it do, starts over every time.
+const MAX_SEQUENTIAL: usize = 20_000;
+
+/// Groups of which a rank is taken, at most: each costs a pass over a table of counts.
+const MAX_RANKED: u64 = 200;
+
 /// A random model and the files it is made of.
 pub struct Dag {
     /// What it was made from.
@@ -59,7 +73,7 @@ impl Dag {
     pub fn random(seed: u64) -> Dag {
         let mut random = Random::new(seed);
         // A few are large, so that tiles, chunks of sums and buffers have borders to get wrong.
-        let max_items = *random.pick(&[40, 300, 300, 2_000, 2_000, 2_000, 5_000, 5_000, 5_000, 150_000]);
+        let max_items = *random.pick(MAX_ITEMS);
         let mut maker = Maker {
             random,
             max_items,
@@ -67,6 +81,7 @@ impl Dag {
             files: vec![vec![]; 3],
             blobs: vec![],
             grown: vec![],
+            last: vec![],
             depths: vec![],
             approximate: BTreeSet::new(),
         };
@@ -123,6 +138,7 @@ type Step = fn(&mut Maker) -> Result<NodeId>;
 /// How often each kind of node is tried.
 const STEPS: &[(u64, Step)] = &[
     (3, Maker::leaf),
+    (1, Maker::stream),
     (2, Maker::varints),
     (4, Maker::decode),
     (10, Maker::view),
@@ -148,6 +164,8 @@ struct Maker {
     blobs: Vec<Vec<u8>>,
     /// Nodes that others may be put on.
     grown: Vec<NodeId>,
+    /// Nodes that are evaluated but not built upon.
+    last: Vec<NodeId>,
     /// How many nodes lie above one another, for every node of the arena.
     depths: Vec<u32>,
     approximate: BTreeSet<NodeId>,
@@ -165,6 +183,7 @@ impl Maker {
         if let Ok(id) = made
             && self.model.nodes[id].n <= self.max_items
             && !self.approximate.contains(&id)
+            && !self.last.contains(&id)
         {
             self.grown.push(id);
         }
@@ -187,7 +206,8 @@ impl Maker {
                 any_nan.insert(id);
             }
         }
-        let mut roots: Vec<NodeId> = self.grown.iter().copied().chain(self.approximate.clone()).collect();
+        let mut roots: Vec<NodeId> =
+            self.grown.iter().chain(&self.approximate).chain(&self.last).copied().collect();
         roots.sort();
         roots.dedup();
         Dag { seed, model: self.model, inputs, roots, any_nan, approximate: self.approximate }
@@ -311,14 +331,10 @@ impl Maker {
     fn store(&mut self, bytes: Vec<u8>) -> Result<NodeId> {
         let n = bytes.len() as u64;
         match self.random.below(8) {
+            _ if bytes.len() > MAX_SEQUENTIAL => self.in_file(&bytes),
             0 if n < 2000 => self.model.nodes.inline(bytes),
             1 => {
-                let level = Compression::new(*self.random.pick(&[0, 1, 6]));
-                let mut encoder = DeflateEncoder::new(vec![], level);
-                let deflated = encoder.write_all(&bytes).and_then(|()| encoder.finish());
-                let deflated = deflated.map_err(|error| Error::io("deflate", error))?;
-                let of = self.in_file(&deflated)?;
-                let id = self.model.nodes.inflate(of, Codec::Deflate, n)?;
+                let id = self.deflated(&bytes)?;
                 self.perhaps_staged(id)
             }
             2 => {
@@ -332,6 +348,27 @@ impl Maker {
             }
             _ => self.in_file(&bytes),
         }
+    }
+
+    fn deflated(&mut self, bytes: &[u8]) -> Result<NodeId> {
+        let level = Compression::new(*self.random.pick(&[0, 1, 6]));
+        let mut encoder = DeflateEncoder::new(vec![], level);
+        let deflated = encoder.write_all(bytes).and_then(|()| encoder.finish());
+        let of = self.in_file(&deflated.map_err(|error| Error::io("deflate", error))?)?;
+        self.model.nodes.inflate(of, Codec::Deflate, bytes.len() as u64)
+    }
+
+    /// A long deflated sequence that is read in order.
+    fn stream(&mut self) -> Result<NodeId> {
+        let (dtype, packing) = (self.scalar(|dtype| dtype.class() != Class::Complex), self.packing());
+        let n = self.random.between(1, self.max_items);
+        let values = self.values(dtype, n);
+        let of = self.deflated(&pack(&values, dtype, packing))?;
+        let decoded = self.model.nodes.decode(of, dtype, n, packing)?;
+        let to = self.scalar(|to| to.class() != Class::Complex);
+        let id = self.model.nodes.cast(decoded, to)?;
+        self.last.push(id);
+        Ok(id)
     }
 
     fn perhaps_staged(&mut self, id: NodeId) -> Result<NodeId> {
@@ -371,7 +408,8 @@ impl Maker {
     }
 
     fn varints(&mut self) -> Result<NodeId> {
-        let (n, tag) = (self.count(), *self.random.pick(&[None, Some(8), Some(2000)]));
+        let (n, tag) =
+            (self.count().min(MAX_SEQUENTIAL as u64 / 10), *self.random.pick(&[None, Some(8), Some(2000)]));
         let dtype = self.scalar(|dtype| matches!(dtype.class(), Class::Signed | Class::Unsigned));
         let mut bytes = vec![];
         let mut put = |mut value: u64| {
@@ -595,7 +633,10 @@ impl Maker {
         let n = self.model.nodes[of].n;
         let group = if self.random.one_in(3) { n } else { self.divisor(n) };
         let kth = ReduceFn::KthAbs { k: self.random.below(group) };
-        let all = [ReduceFn::AbsMax, ReduceFn::Min, ReduceFn::Max, ReduceFn::Sum, ReduceFn::MeanAbs, kth];
+        let mut all = vec![ReduceFn::AbsMax, ReduceFn::Min, ReduceFn::Max, ReduceFn::Sum, ReduceFn::MeanAbs];
+        if n / group <= MAX_RANKED {
+            all.push(kth);
+        }
         let f = *self.random.pick(&all);
         self.model.nodes.reduce(f, of, group)
     }

@@ -14,6 +14,6 @@ pub mod models;
 pub mod naive;
 mod numbers;
 mod random;
-// pub mod suite;
+pub mod suite;
 
-// pub use suite::{Outcome, Pair, SuiteOptions, Verdict, run};
+pub use suite::{Outcome, Pair, SuiteOptions, Verdict, run};

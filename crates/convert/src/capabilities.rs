@@ -46,13 +46,7 @@ pub(crate) fn check(view: &ModelView<'_>, shards: Shards, info: &WriterInfo) -> 
                     .found(tensor.shape().len()),
             ));
         }
-        if info.names == Carries::No {
-            losses.push(Loss::declared(
-                LossKind::Name,
-                tensor.name(),
-                format!("{} holds no names", info.format),
-            ));
-        }
+        // Names are the writer's to speak of: one without a place for them may still come back, from the file's name.
     }
     if info.metadata == Carries::No {
         for (key, _) in view.metadata() {

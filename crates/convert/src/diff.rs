@@ -190,6 +190,7 @@ pub fn diff(cx: &Context<'_>, a: &mut Opened, b: &mut Opened, closeness: Closene
     }
 
     let comparison = Comparison::new(a.source(), b.source(), cx.settings, cx.control)?;
+    comparison.begin(to_compare.iter().map(|&(_, idx_a, idx_b)| (idx_a, idx_b)));
     let mut by_place: Vec<(usize, Entry)> = vec![];
     for (place, idx_a, idx_b) in to_compare {
         let diff = comparison.tensors(idx_a, idx_b, closeness.tolerance())?;
@@ -208,6 +209,7 @@ pub fn diff(cx: &Context<'_>, a: &mut Opened, b: &mut Opened, closeness: Closene
         };
         by_place.push((place, Entry { name: tensor.name.clone(), change, counts: true }));
     }
+    comparison.check_claims()?;
     found.entries = merge(std::mem::take(&mut found.entries), by_place);
     found.entries.append(&mut extra);
     a.inputs.check_unchanged()?;

@@ -9,9 +9,9 @@ use crate::values::Values;
 use modelferry_core::inputs::Inputs;
 use modelferry_core::loss::LossKind;
 use modelferry_core::model::{ModelView, TensorIdx};
-use modelferry_core::plugin::{Carries, Shards};
+use modelferry_core::plugin::{Carries, Shards, WriterInfo};
 use modelferry_core::{DType, Error, ErrorKind, Result};
-use modelferry_engine::{TensorStats, tensor_stats};
+use modelferry_engine::{Statistics, TensorStats};
 use modelferry_transform::Glob;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -129,19 +129,20 @@ pub fn inspect(cx: &Context<'_>, opened: &mut Opened, request: &Request) -> Resu
         total.bytes = total.bytes.saturating_add(tensor.byte_len());
     }
     let mut dtypes: Vec<DTypeTotal> = totals.into_values().collect();
-    dtypes.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+    dtypes.sort_by_key(|total| std::cmp::Reverse(total.bytes));
     let n_elements = dtypes.iter().fold(0u64, |sum, total| sum.saturating_add(total.n_elements));
     let listed = list(opened, request)?;
     let stats = match request.with_stats {
-        true => Some(
+        true => Some({
+            let statistics = Statistics::new(opened.source(), cx.settings, cx.control)?;
             listed
                 .iter()
-                .map(|&idx| match tensor_stats(opened.source(), cx.settings, cx.control, idx) {
+                .map(|&idx| match statistics.tensor(idx) {
                     Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
                     result => result.map(Some),
                 })
-                .collect::<Result<Vec<_>>>()?,
-        ),
+                .collect::<Result<Vec<_>>>()?
+        }),
         false => None,
     };
     if stats.is_some() {
@@ -204,34 +205,33 @@ fn branches(opened: &Opened, listed: &[TensorIdx], depth: usize) -> Vec<Branch> 
 
 /// What each writer would make of the model as it is: capabilities only, no layout is made.
 fn fates(cx: &Context<'_>, opened: &Opened) -> Result<Vec<Fate>> {
-    let mut fates = vec![];
-    let untied = || {
+    let n_tied: usize = opened.model.ties.iter().map(|group| group.len() - 1).sum();
+    let untied = (n_tied > 0).then(|| {
         let mut model = opened.model.clone();
         model.ties.clear();
         model
-    };
-    for writer in cx.registry.writers() {
-        let info = writer.info();
-        let n_tied: usize = opened.model.ties.iter().map(|group| group.len() - 1).sum();
-        let copies = n_tied > 0 && info.ties == Carries::No;
-        let without = copies.then(untied);
-        let view = ModelView::new(without.as_ref().unwrap_or(&opened.model), &cx.settings.limits)?;
-        let mut counts: BTreeMap<LossKind, usize> = BTreeMap::new();
-        let refusal = match capabilities::check(&view, Shards::One, info) {
-            Ok(losses) => {
-                for loss in losses {
-                    *counts.entry(loss.kind).or_default() += 1;
+    });
+    let view = ModelView::new(&opened.model, &cx.settings.limits)?;
+    let untied = untied.as_ref().map(|model| ModelView::new(model, &cx.settings.limits)).transpose()?;
+    let fate = |info: &'static WriterInfo| {
+        // Ties that a format does not hold are copied, which the transform would settle.
+        let untied = untied.as_ref().filter(|_| info.ties == Carries::No);
+        let mut losses: BTreeMap<LossKind, usize> = BTreeMap::new();
+        let refusal = match capabilities::check(untied.unwrap_or(&view), Shards::One, info) {
+            Ok(found) => {
+                for loss in found {
+                    *losses.entry(loss.kind).or_default() += 1;
                 }
                 None
             }
             Err(error) => Some(error.to_string()),
         };
-        if copies {
-            counts.insert(LossKind::TieCopied, n_tied);
+        if untied.is_some() {
+            losses.insert(LossKind::TieCopied, n_tied);
         }
-        fates.push(Fate { format: info.format, refusal, losses: counts.into_iter().collect() });
-    }
-    Ok(fates)
+        Fate { format: info.format, refusal, losses: losses.into_iter().collect() }
+    };
+    Ok(cx.registry.writers().map(|writer| fate(writer.info())).collect())
 }
 
 impl Inspection {

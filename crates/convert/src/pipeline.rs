@@ -64,13 +64,8 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     // That the place is free, and no input's, is said before the work; publishing checks it again.
     let replace = if job.force { Replace::Force } else { Replace::Refuse };
     let identities = inputs.identities();
-    let place = Output {
-        path: &job.output,
-        files: &report.files,
-        root: layout.root,
-        replace,
-        inputs: &identities,
-    };
+    let place =
+        Output { path: &job.output, files: &report.files, root: layout.root, replace, inputs: &identities };
     report.stale = place.stale(&*cx.io)?.iter().map(|path| path.display().to_string()).collect();
     if job.dry_run {
         return Ok(());

@@ -47,6 +47,8 @@ pub(crate) fn check(
     }
     let written_source = Source { model: &written, inputs: &inputs };
     let comparison = Comparison::new(source, written_source, cx.settings, cx.control)?;
+    let n_pairs = source.model.tensors.len().min(written.tensors.len());
+    comparison.begin((0..n_pairs).map(|idx| (idx, idx)));
     for (idx, tensor) in source.model.tensors.iter().enumerate() {
         let found = match info.names {
             Carries::Yes => by_name.get(tensor.name.as_str()).copied(),
@@ -71,5 +73,6 @@ pub(crate) fn check(
                 .found(format_args!("{} different, the first at index {first}", diff.n_different)));
         }
     }
+    comparison.check_claims()?;
     Ok(source.model.tensors.len())
 }

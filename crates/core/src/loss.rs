@@ -78,12 +78,12 @@ impl LossKind {
     }
 }
 
-/// What happens about a loss that no option asked for.
+/// What happens about a loss that no option asked for. `--strict` refuses every one of them, notes included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// No information is gone; it is reported.
     Note,
-    /// A sidecar is gone; it is reported, and `--strict` refuses it.
+    /// A sidecar is gone; it is reported as a warning.
     Warning,
     /// Tensor information would be gone: refused unless `--allow` names the kind.
     Refuse,

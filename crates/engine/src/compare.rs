@@ -58,6 +58,26 @@ impl<'a> Comparison<'a> {
         Ok(Comparison { a: Evaluator::new(a)?, b: Evaluator::new(b)?, settings, control })
     }
 
+    /// Starts the control's count of bytes towards those of these pairs of tensors.
+    pub fn begin(&self, pairs: impl Iterator<Item = (TensorIdx, TensorIdx)>) {
+        let len = |evaluator: &Evaluator<'_>, idx: TensorIdx| {
+            let model = evaluator.source.model;
+            model.nodes[model.tensors[idx].data].byte_len()
+        };
+        self.control.begin(
+            pairs.map(|(a, b)| len(&self.a, a).saturating_add(len(&self.b, b))).fold(0, u64::saturating_add),
+        );
+    }
+
+    /// Checks what either source states about its own bytes, reading those that no comparison has read.
+    ///
+    /// Errors: [`Malformed`](ErrorKind::Malformed) naming both checksums.
+    pub fn check_claims(&self) -> Result<()> {
+        let mut cx = Cx::new(self.settings.tile_bytes() as usize);
+        self.a.check_claims(&|_| true, &mut cx)?;
+        self.b.check_claims(&|_| true, &mut cx)
+    }
+
     /// Compares tensor `idx_a` of the first with tensor `idx_b` of the second model. Shapes must agree;
     /// with [`Tolerance::Exact`] dtypes must too.
     ///

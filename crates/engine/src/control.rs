@@ -69,7 +69,8 @@ impl Control {
         self.total.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn begin(&self, total: u64) {
+    /// Starts counting from zero towards `total` bytes.
+    pub fn begin(&self, total: u64) {
         self.done.store(0, Ordering::Relaxed);
         self.total.store(total, Ordering::Relaxed);
     }

@@ -23,4 +23,4 @@ pub use control::{Control, Settings};
 pub use eval::Source;
 pub use exec::{Outcome, Plan, Staged, execute};
 pub use modelferry_kernels::cast::CastStats;
-pub use stats::{TensorStats, tensor_stats};
+pub use stats::{Statistics, TensorStats};

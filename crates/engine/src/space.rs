@@ -69,3 +69,62 @@ pub fn human(bytes: u64) -> String {
     }
     format!("{value:.1} {}", UNITS[unit])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::OsIo;
+    use crate::io::fault::{Call, Fault, FaultIo};
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn numbers_are_readable() {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (999, "999 bytes"),
+            (1000, "1.0 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+            (12_345_678_901, "12.3 GB"),
+            (u64::MAX, "18.4 EB"),
+        ] {
+            assert_eq!(human(bytes), text);
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_noticed_with_both_numbers() {
+        let folder = std::env::temp_dir();
+        check_free(&OsIo, &folder, 1).unwrap();
+        let error = check_free(&OsIo, &folder, u64::MAX).unwrap_err();
+        assert_eq!(error.kind().exit_code(), 14);
+        let text = error.to_string();
+        assert!(
+            text.contains("not enough free space, expected 18.4 EB (18446744073709551615 bytes), found "),
+            "{text}"
+        );
+        assert!(check_free(&OsIo, "/no such folder".as_ref(), 1).is_err());
+    }
+
+    #[test]
+    fn holes_are_found_where_they_are() {
+        let path = std::env::temp_dir().join(format!("modelferry-space-{}", std::process::id()));
+        let writer = std::fs::File::create(&path).unwrap();
+        writer.set_len(10 << 20).unwrap();
+        writer.write_at(&[1; 65536], 1 << 20).unwrap();
+        writer.write_at(&[1; 65536], 4 << 20).unwrap();
+        writer.sync_all().unwrap();
+        let file = OsIo.open_read(&path).unwrap();
+        let extent = |start: u64| start..start + 65536;
+        assert_eq!(next_data(&OsIo, &file, 0..10 << 20).unwrap(), Some(extent(1 << 20)));
+        assert_eq!(next_data(&OsIo, &file, 2 << 20..10 << 20).unwrap(), Some(extent(4 << 20)));
+        assert_eq!(next_data(&OsIo, &file, 2 << 20..3 << 20).unwrap(), None);
+        assert_eq!(next_data(&OsIo, &file, 5 << 20..10 << 20).unwrap(), None);
+        assert_eq!(next_data(&OsIo, &file, 7..7).unwrap(), None);
+        assert_eq!(data_bytes(&OsIo, &file, 0..10 << 20).unwrap(), 2 * 65536);
+        assert_eq!(data_bytes(&OsIo, &file, (1 << 20) + 100..(1 << 20) + 200).unwrap(), 100);
+        let lacking = FaultIo::every(OsIo, &[Call::SeekData], Fault::Errno(22));
+        assert_eq!(data_bytes(&lacking, &file, 0..10 << 20).unwrap(), 10 << 20);
+        std::fs::remove_file(path).unwrap();
+    }
+}

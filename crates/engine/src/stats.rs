@@ -29,19 +29,28 @@ pub struct TensorStats {
     pub n_zero: u64,
 }
 
-/// Statistics of one tensor of real numbers.
-///
-/// Errors: [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for complex and undecoded block types.
-pub fn tensor_stats(
-    source: Source<'_>,
-    settings: &Settings,
-    control: &Control,
-    idx: TensorIdx,
-) -> Result<TensorStats> {
-    let evaluator = Evaluator::new(source)?;
-    let mut cx = Cx::new(settings.tile_bytes() as usize);
-    let tensor = &source.model.tensors[idx];
-    of_node(&evaluator, tensor.data, &mut cx, &|| control.check()).map_err(|error| error.tensor(&tensor.name))
+/// Statistics of the tensors of one model. Made once, because it looks at every expression.
+pub struct Statistics<'a> {
+    evaluator: Evaluator<'a>,
+    settings: &'a Settings,
+    control: &'a Control,
+}
+
+impl<'a> Statistics<'a> {
+    /// Statistics of the tensors of `source`.
+    pub fn new(source: Source<'a>, settings: &'a Settings, control: &'a Control) -> Result<Statistics<'a>> {
+        Ok(Statistics { evaluator: Evaluator::new(source)?, settings, control })
+    }
+
+    /// Statistics of one tensor of real numbers.
+    ///
+    /// Errors: [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for complex and undecoded block types.
+    pub fn tensor(&self, idx: TensorIdx) -> Result<TensorStats> {
+        let mut cx = Cx::new(self.settings.tile_bytes() as usize);
+        let tensor = &self.evaluator.source.model.tensors[idx];
+        of_node(&self.evaluator, tensor.data, &mut cx, &|| self.control.check())
+            .map_err(|error| error.tensor(&tensor.name))
+    }
 }
 
 pub(crate) fn of_node(

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 
 /// What `--dtype` reads and writes: plain floating scalars. float6 and float4 are not among them: in practice their
 /// values are codes under block scales, which a cast would leave behind.
-pub(crate) fn is_castable(dtype: DType) -> bool {
+pub fn is_castable(dtype: DType) -> bool {
     dtype.is_float() && !dtype.is_sub_byte()
 }
 

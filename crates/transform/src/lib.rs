@@ -17,6 +17,7 @@ mod names;
 mod quantized;
 mod ties;
 
+pub use dtype::is_castable;
 pub use edits::{Edits, Rename, StripPrefix, Ties};
 pub use glob::Glob;
 

@@ -72,13 +72,19 @@ pub(crate) fn strip(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) ->
                 let fits = |name: &str| name.len() > prefix.len() && name.starts_with(prefix);
                 !model.tensors.is_empty() && model.tensors.iter().all(|tensor| fits(&tensor.name))
             };
+            let mut before = None;
             // Wrappers nest (`module._orig_mod.`), so this goes on until none is left.
             while let Some(prefix) = WRAPPERS.into_iter().find(|prefix| borne(model, prefix)) {
+                before.get_or_insert_with(|| {
+                    model.tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>()
+                });
                 for tensor in &mut model.tensors {
                     tensor.name.drain(..prefix.len());
                 }
-                let detail = format!("wrapper prefix stripped from all {} tensors", model.tensors.len());
-                losses.push(Loss::declared(LossKind::Name, prefix, detail));
+            }
+            for (tensor, before) in model.tensors.iter().zip(before.into_iter().flatten()) {
+                let detail = format!("wrapper prefix stripped, written as {:?}", tensor.name);
+                losses.push(Loss::declared(LossKind::Name, before, detail));
             }
             Ok(())
         }

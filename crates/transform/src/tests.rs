@@ -88,8 +88,8 @@ fn wrapper_prefixes() {
     assert_eq!(
         losses,
         [
-            "name: module.: wrapper prefix stripped from all 2 tensors",
-            "name: _orig_mod.: wrapper prefix stripped from all 2 tensors"
+            "name: module._orig_mod.a: wrapper prefix stripped, written as \"a\"",
+            "name: module._orig_mod.b: wrapper prefix stripped, written as \"b\""
         ]
     );
     let edits = Edits { strip_prefix: StripPrefix::None, ..Edits::default() };

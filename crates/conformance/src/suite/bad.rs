@@ -31,10 +31,11 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     }
 }
 
-/// Everything but what accompanies another file: notes, and the parts beside an index.
+/// Everything but what accompanies another file: notes, and the files around and below an index.
 fn is_case(path: &Path, files: &[PathBuf]) -> bool {
     let is_index = |path: &Path| path.to_string_lossy().ends_with(".index.json");
-    let has_index = files.iter().any(|other| is_index(other) && other.parent() == path.parent());
+    let mut indices = files.iter().filter(|other| is_index(other));
+    let has_index = indices.any(|index| index.parent().is_some_and(|folder| path.starts_with(folder)));
     let is_note = path.extension().is_some_and(|extension| extension == "expect" || extension == "md");
     !is_note && (is_index(path) || !has_index)
 }

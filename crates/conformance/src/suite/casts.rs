@@ -1,23 +1,23 @@
 //! `--dtype` against exact rounding.
 
 use super::content::{Content, cast};
-use super::fixtures::Fixture;
+use super::fixtures::{Fixture, lacks};
 use super::run::Manner;
 use super::{Log, Suite, guarded};
 use crate::{naive, numbers};
 use modelferry_core::dtype::DType;
 use modelferry_core::error::ErrorKind;
 use modelferry_core::loss::LossKind;
-use modelferry_core::plugin::{Carries, WriterInfo};
+use modelferry_core::plugin::{Carries, Shards, WriterInfo};
 use modelferry_transform::Edits;
 
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     let targets = DType::all().filter(|dtype| dtype.is_float() && !dtype.is_sub_byte());
     for to in targets {
-        let named =
-            suite.registry.writers().map(|writer| writer.info()).filter(|info| info.names == Carries::Yes);
-        // Which writer does not matter here; one that stores the type is enough.
-        let Some(info) = named.clone().find(|info| info.dtypes.contains(&to)) else { continue };
+        // Which writer does not matter here; one that stores the type under a name is enough.
+        let mut writers = suite.registry.writers().map(|writer| writer.info());
+        let stores = |info: &&WriterInfo| info.names == Carries::Yes && info.dtypes.contains(&to);
+        let Some(info) = writers.find(|info| stores(info)) else { continue };
         for fixture in suite.fixtures.iter().filter(|fixture| fixture.format == info.format) {
             let subject = format!("{} to {to}", fixture.name);
             let result = guarded(|| casts(suite, fixture, info, to)).and_then(|result| result);
@@ -39,6 +39,12 @@ fn casts(suite: &Suite<'_>, fixture: &Fixture, info: &WriterInfo, to: DType) -> 
     let out_of_range: Vec<&str> =
         before.tensors.iter().filter(|held| overflows(held)).map(|held| &*held.name).collect();
 
+    let mut wanted = before.clone();
+    wanted.tensors.iter_mut().filter(|held| touched(held.dtype)).for_each(|held| held.dtype = to);
+    if lacks(info, &wanted, Shards::One).is_some() {
+        // Something else in it is refused, with or without a cast; the pairs see to that.
+        return Ok(());
+    }
     let edits = Edits { dtype: Some(to), ..Edits::default() };
     let manner = Manner { edits, ..Manner::default() };
     let first = suite.convert(fixture, info, &manner)?;

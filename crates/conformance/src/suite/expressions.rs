@@ -10,6 +10,7 @@ use modelferry_core::model::Model;
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::publish::Replace;
 use modelferry_engine::{Plan, Settings, Source, execute, read_items};
+use modelferry_kernels::cpu::{Dispatch, best, set_dispatch};
 use std::fs;
 use std::ops::Range;
 
@@ -19,10 +20,13 @@ const BUDGETS: [u64; 3] = [1 << 16, 1 << 20, 32 << 20];
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     let engine = Engine { suite };
     let first = suite.options.first_seed;
+    let levels: Vec<Dispatch> = Dispatch::ALL.into_iter().filter(|level| *level <= best()).collect();
     for seed in first..first + suite.options.n_seeds {
+        set_dispatch(levels[seed as usize % levels.len()]);
         let compared = guarded(|| check_seed(&engine, seed, &BUDGETS)).and_then(|compared| compared);
         log.record(&format!("seed {seed}"), compared);
     }
+    set_dispatch(best());
 }
 
 struct Engine<'a, 'b> {
@@ -82,7 +86,7 @@ impl Evaluator for Engine<'_, '_> {
             inputs: &disk,
             layout,
             output: &output,
-            replace: Replace::Never,
+            replace: Replace::Refuse,
             settings: &settings,
             control: &self.suite.control,
             io: self.suite.io.clone(),

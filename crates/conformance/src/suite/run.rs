@@ -36,9 +36,9 @@ pub(super) struct Run {
     _folder: Scratch,
 }
 
-/// The first extension of a format.
+/// The extension of a format's plain files: the last, for longer ones say more (an index of shards).
 pub(super) fn extension(info: &WriterInfo) -> &'static str {
-    info.extensions.first().copied().unwrap_or_default()
+    info.extensions.last().copied().unwrap_or_default()
 }
 
 impl Suite<'_> {

@@ -43,11 +43,6 @@ impl Claims {
         }
     }
 
-    /// Whether reading this node's bytes is a check of them too.
-    pub(crate) fn covers(&self, id: NodeId) -> bool {
-        !self.by_node.is_empty() && self.by_node.contains_key(&id)
-    }
-
     /// Takes note of a run of the node's `n` bytes.
     pub(crate) fn saw(&self, id: NodeId, n: u64, at: u64, run: &[u8], reading: Reading) {
         if self.by_node.is_empty() {

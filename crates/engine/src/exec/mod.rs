@@ -9,7 +9,7 @@ use crate::control::{Control, Settings};
 use crate::disk::DiskInputs;
 use crate::eval::{Cx, Evaluator, Source};
 use crate::io::{File, Io};
-use crate::publish::{Allocate, Output, Replace, Staging, Sync as SyncWhen, folder_of};
+use crate::publish::{Allocate, Output, Replace, Staging, Sync as SyncWhen, folder_of, remove_leftovers};
 use crate::space;
 use digests::Crcs;
 use modelferry_core::expr::NodeId;
@@ -93,8 +93,6 @@ pub fn execute(plan: &Plan<'_>, approve: &mut dyn FnMut(&Staged<'_>) -> Result<(
     let total: u64 = lengths.iter().map(|(_, len)| len).sum();
     let folder = folder_of(plan.output);
     let need = if sparse { needed_when_sparse(plan, total)? } else { total };
-    space::check_free(&*plan.io, &folder, need.saturating_add(spool_len))?;
-
     let output = Output {
         path: plan.output,
         files: &lengths,
@@ -102,6 +100,10 @@ pub fn execute(plan: &Plan<'_>, approve: &mut dyn FnMut(&Staged<'_>) -> Result<(
         replace: plan.replace,
         inputs: &plan.inputs.identities(),
     };
+    output.check(&*plan.io)?;
+    // What a killed run left behind would count as used space.
+    remove_leftovers(&*plan.io, plan.output);
+    space::check_free(&*plan.io, &folder, need.saturating_add(spool_len))?;
     let allocate = if sparse { Allocate::Sparse } else { Allocate::Full };
     let staging = Staging::begin(Arc::clone(&plan.io), &output, allocate)?;
     plan.control.begin(total);
@@ -141,6 +143,7 @@ struct Job<'a> {
     staging: &'a Staging,
     staged: HashSet<NodeId>,
     sparse: bool,
+    shares_blocks: bool,
     crcs: Crcs,
     casts: Mutex<BTreeMap<TensorIdx, CastStats>>,
     behind: write::WriteBehind,
@@ -155,12 +158,14 @@ impl<'a> Job<'a> {
         sparse: bool,
     ) -> Job<'a> {
         let total = plan.layout.files.iter().map(|file| file.len).sum();
+        let shares_blocks = staging.file(0).is_ok_and(|file| plan.io.shares_blocks(&file));
         Job {
             plan,
             evaluator,
             staging,
             staged: stages.into_iter().collect(),
             sparse,
+            shares_blocks,
             crcs: Crcs::of(plan.layout),
             casts: Mutex::default(),
             behind: write::WriteBehind::new(plan, total),
@@ -190,7 +195,7 @@ impl<'a> Job<'a> {
 
     /// Whether the kernel may copy these output bytes without our seeing them.
     fn may_copy(&self, file: usize, bytes: Range<u64>) -> bool {
-        !self.sparse && !self.crcs.touch(file, &bytes)
+        self.shares_blocks && !self.sparse && !self.crcs.touch(file, &bytes)
     }
 
     /// Whether every sequential source below a node has been staged.

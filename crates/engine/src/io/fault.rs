@@ -85,6 +85,7 @@ struct Inner {
     n_calls: AtomicU64,
     n_faults: AtomicU64,
     halted: AtomicBool,
+    shares_blocks: bool,
 }
 
 impl fmt::Debug for FaultIo {
@@ -99,12 +100,21 @@ impl FaultIo {
         io: impl Io + 'static,
         decide: impl Fn(&Seen<'_>) -> Option<Fault> + Send + Sync + 'static,
     ) -> FaultIo {
+        FaultIo::with(io, decide, false)
+    }
+
+    fn with(
+        io: impl Io + 'static,
+        decide: impl Fn(&Seen<'_>) -> Option<Fault> + Send + Sync + 'static,
+        shares_blocks: bool,
+    ) -> FaultIo {
         FaultIo(Arc::new(Inner {
             io: Box::new(io),
             decide: Box::new(decide),
             n_calls: AtomicU64::new(0),
             n_faults: AtomicU64::new(0),
             halted: AtomicBool::new(false),
+            shares_blocks,
         }))
     }
 
@@ -116,6 +126,11 @@ impl FaultIo {
     /// Fails every call of these methods: a file system that lacks them, a disk that stays full.
     pub fn every(io: impl Io + 'static, calls: &'static [Call], fault: Fault) -> FaultIo {
         FaultIo::new(io, move |seen| calls.contains(&seen.call).then_some(fault))
+    }
+
+    /// Claims that the file system shares blocks, so that the engine copies inside the kernel where it may.
+    pub fn sharing_blocks(io: impl Io + 'static) -> FaultIo {
+        FaultIo::with(io, |_| None, true)
     }
 
     /// Calls made so far.
@@ -221,6 +236,10 @@ impl Io for FaultIo {
     ) -> io::Result<u64> {
         let len = self.pass(Call::CopyRange, to.path())?.of(len);
         self.0.io.copy_range(from, from_offset, to, to_offset, len)
+    }
+
+    fn shares_blocks(&self, file: &File) -> bool {
+        self.0.shares_blocks || self.0.io.shares_blocks(file)
     }
 
     fn clone_file(&self, from: &File, to: &File) -> io::Result<()> {

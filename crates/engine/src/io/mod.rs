@@ -187,6 +187,10 @@ pub trait Io: Send + Sync + fmt::Debug {
         to_offset: u64,
         len: u64,
     ) -> io::Result<u64>;
+    /// Whether the file's file system can share blocks between files or copy them without sending them through this
+    /// machine (btrfs, xfs, bcachefs, zfs, NFS, SMB). Elsewhere [`copy_range`](Io::copy_range) runs on one thread at a
+    /// time and loses to parallel reads and writes: 0.44 s against 0.30 s for 1.6 GB on ext4.
+    fn shares_blocks(&self, file: &File) -> bool;
     /// Makes `to` share all blocks of `from` (FICLONE). A range has no safe binding; [`copy_range`](Io::copy_range)
     /// shares aligned ranges by itself.
     fn clone_file(&self, from: &File, to: &File) -> io::Result<()>;

@@ -1,0 +1,101 @@
+//! `cargo xtask conformance`: the suite of the crate of that name on testdata, and its report.
+
+use crate::flags::Flags;
+use crate::run::{self, Stop};
+use crate::tally::Tally;
+use modelferry_conformance::{Outcome, SuiteOptions, Verdict};
+use std::collections::BTreeSet;
+
+/// Random expressions beyond the usual ones that a full run evaluates.
+const MORE_SEEDS: u64 = 20_000;
+
+/// `cargo xtask conformance`.
+pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
+    let (outcome, mut tally) = run()?;
+    print_matrix(&outcome);
+    if flags.has("--full") {
+        tally.add(more_seeds()?);
+    }
+    Ok(tally.finish())
+}
+
+/// Runs every check, prints each with its count.
+pub(crate) fn run() -> Result<(Outcome, Tally), Stop> {
+    let options = SuiteOptions { binary: Some(run::build_modelferry()?), ..SuiteOptions::default() };
+    Ok(suite(&options))
+}
+
+/// Runs every check on many more random expressions.
+pub(crate) fn more_seeds() -> Result<Tally, Stop> {
+    let usual = SuiteOptions::default();
+    let first_seed = usual.first_seed + usual.n_seeds;
+    let binary = Some(run::build_modelferry()?);
+    println!("seeds {first_seed} to {}", first_seed + MORE_SEEDS - 1);
+    Ok(suite(&SuiteOptions { binary, first_seed, n_seeds: MORE_SEEDS, ..usual }).1)
+}
+
+/// Rewrites the recorded errors of testdata/bad.
+pub(crate) fn bless() -> Result<Tally, Stop> {
+    let binary = Some(run::build_modelferry()?);
+    Ok(suite(&SuiteOptions { binary, bless: true, ..SuiteOptions::default() }).1)
+}
+
+fn suite(options: &SuiteOptions) -> (Outcome, Tally) {
+    println!(
+        "conformance on testdata, {} random expressions from seed {}",
+        options.n_seeds, options.first_seed
+    );
+    let registry = modelferry_cli::builtin::registry();
+    let outcome = modelferry_conformance::run(&registry, &run::root().join("testdata"), options);
+    let tally = tally(&outcome);
+    (outcome, tally)
+}
+
+fn tally(outcome: &Outcome) -> Tally {
+    let mut tally = Tally::default();
+    let n_checked: u64 = outcome.checks.iter().map(|(_, n)| n).sum();
+    for (name, n) in &outcome.checks {
+        println!("{n:>7}  {name}");
+        tally.check("conformance", *n > 0, || format!("{name}: nothing ran"));
+    }
+    for name in &outcome.left_out {
+        tally.fail("conformance", format!("{name}: left out"));
+    }
+    for failure in &outcome.failures {
+        tally.fail("conformance", failure);
+    }
+    tally.check("conformance", !outcome.pairs.is_empty(), || "no reader met a writer".to_owned());
+    tally.pass("conformance", n_checked.saturating_sub(outcome.failures.len() as u64));
+    tally
+}
+
+/// Prints readers x writers, each field with its counts.
+pub(crate) fn print_matrix(outcome: &Outcome) {
+    let counts = outcome.counts();
+    let readers: BTreeSet<&str> = counts.keys().map(|(reader, _)| *reader).collect();
+    let writers: BTreeSet<&str> = counts.keys().map(|(_, writer)| *writer).collect();
+    println!("\nexact/declared/refused, from the left to the top; a fourth number has failed");
+    print!("{:<14}", "");
+    writers.iter().for_each(|writer| print!("{writer:>18}"));
+    println!();
+    for reader in readers {
+        print!("{reader:<14}");
+        for writer in &writers {
+            let of = |verdict| {
+                counts
+                    .get(&(reader, *writer))
+                    .and_then(|counts| counts.get(&verdict))
+                    .copied()
+                    .unwrap_or_default()
+            };
+            let failed = of(Verdict::Failed);
+            let mut text =
+                format!("{}/{}/{}", of(Verdict::Exact), of(Verdict::Declared), of(Verdict::Refused));
+            if failed > 0 {
+                text += &format!("/{failed}");
+            }
+            print!("{text:>18}");
+        }
+        println!();
+    }
+}

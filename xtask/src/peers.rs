@@ -1,0 +1,219 @@
+//! `cargo xtask peers`: our files judged by the programs that own the formats, and theirs read by us.
+//!
+//! The judges are Python (xtask/peers); this makes their environment, starts them and believes none of them without
+//! counting: a suite without cases, or a program that no case was about, is red.
+
+use crate::flags::Flags;
+use crate::run::{self, Stop};
+use crate::tally::Tally;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// `cargo xtask peers`.
+pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
+    let (_, tally) = run(&flags.names, flags.has("--full"))?;
+    Ok(tally.finish())
+}
+
+/// One line of a judge.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) suite: String,
+    pub(crate) name: String,
+    pub(crate) program: String,
+    pub(crate) version: String,
+    pub(crate) direction: String,
+    pub(crate) is_ok: bool,
+    pub(crate) n_files: u64,
+    pub(crate) n_values: u64,
+    detail: String,
+}
+
+/// What all judges said.
+#[derive(Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) cases: Vec<Case>,
+    /// What we read or write and no program could be asked about, with the reason.
+    pub(crate) not_judged: BTreeSet<String>,
+}
+
+/// Runs the named suites, or all.
+pub(crate) fn run(names: &[String], full: bool) -> Result<(Judged, Tally), Stop> {
+    let known = suites()?;
+    if let Some(unknown) = names.iter().find(|name| !known.contains(name)) {
+        return Err(Stop::usage(format!("no suite {unknown:?}; there are {}", known.join(", "))));
+    }
+    let python = Python::prepare()?;
+    let binary = run::build_modelferry()?;
+    let mut judged = Judged::default();
+    let mut tally = Tally::default();
+    for suite in known.iter().filter(|suite| names.is_empty() || names.contains(suite)) {
+        judge(&python, &binary, suite, full, &mut judged, &mut tally)?;
+    }
+    if names.is_empty() {
+        check_programs(&judged.cases, &mut tally)?;
+    }
+    Ok((judged, tally))
+}
+
+fn folder() -> PathBuf {
+    run::root().join("xtask/peers")
+}
+
+/// Every file `suite_NAME.py`.
+fn suites() -> Result<Vec<String>, Stop> {
+    let folder = folder();
+    let mut found = vec![];
+    for entry in fs::read_dir(&folder).map_err(run::at(&folder))? {
+        let name = entry.map_err(run::at(&folder))?.file_name().to_string_lossy().into_owned();
+        found
+            .extend(name.strip_prefix("suite_").and_then(|name| name.strip_suffix(".py")).map(str::to_owned));
+    }
+    found.sort();
+    if found.is_empty() { Err(Stop::new("xtask/peers has no suites")) } else { Ok(found) }
+}
+
+fn judge(
+    python: &Python,
+    binary: &Path,
+    suite: &str,
+    full: bool,
+    judged: &mut Judged,
+    tally: &mut Tally,
+) -> Result<(), Stop> {
+    let mut command = python.command("xtask/peers/judge.py");
+    command.arg(suite).arg("--modelferry").arg(binary).arg("--work").arg(run::target().join("peers/work"));
+    if full {
+        command.arg("--full");
+    }
+    let part = format!("peers {suite}");
+    let (mut n_cases, mut n_failed, mut summary) = (0, 0, None);
+    let status = run::lines(&mut command, |line| {
+        let Ok(value) = serde_json::from_str::<Value>(line) else {
+            println!("{line}");
+            return;
+        };
+        if let Some(found) = value.get("summary") {
+            summary = Some(found.clone());
+        } else if let Some(text) = value.get("not_judged").and_then(Value::as_str) {
+            judged.not_judged.insert(text.to_owned());
+        } else if let Some(case) = Case::read(&value) {
+            n_cases += 1;
+            let label = format!("{} ({} {}, {})", case.name, case.program, case.version, case.direction);
+            if case.is_ok && case.n_files > 0 {
+                tally.pass(&part, 1);
+            } else {
+                n_failed += 1;
+                tally.fail(&part, format!("{label}: {}", case.detail));
+            }
+            judged.cases.push(case);
+        } else {
+            tally.fail(&part, format!("a line that is no case: {line}"));
+        }
+    })?;
+    match summary {
+        None => tally.fail(&part, format!("ended early, {status}, after {n_cases} cases")),
+        Some(summary) if summary["ran"] != n_cases => {
+            tally.fail(&part, format!("says it ran {} cases, but {n_cases} arrived", summary["ran"]));
+        }
+        Some(summary) => println!(
+            "{suite}: {n_cases} cases, {n_failed} failed, {} files, {} values, {} s",
+            summary["files_opened"], summary["values_compared"], summary["seconds"]
+        ),
+    }
+    if !status.success() && n_failed == 0 {
+        tally.fail(&part, format!("{status} without a failed case"));
+    }
+    tally.must_have_run(&part);
+    Ok(())
+}
+
+impl Case {
+    pub(crate) fn read(value: &Value) -> Option<Case> {
+        let text = |key: &str| value[key].as_str().map(str::to_owned);
+        Some(Case {
+            suite: text("suite")?,
+            name: text("case")?,
+            program: text("program")?,
+            version: text("version")?,
+            direction: text("direction")?,
+            is_ok: value["ok"].as_bool()?,
+            n_files: value["files_opened"].as_u64()?,
+            n_values: value["values_compared"].as_u64()?,
+            detail: text("detail")?,
+        })
+    }
+}
+
+/// Every package that we pin must have judged something, at the version that we pin.
+fn check_programs(cases: &[Case], tally: &mut Tally) -> Result<(), Stop> {
+    let plain = |name: &str| name.replace('-', "_").to_lowercase();
+    for line in requirements()?.lines().filter(|line| !line.trim_start().starts_with('#')) {
+        let Some((name, version)) = line.split_once("==") else { continue };
+        let (name, version) = (name.trim(), version.trim());
+        let is_there = cases.iter().any(|case| {
+            plain(&case.program) == plain(name) && case.version == version && case.is_ok && case.n_files > 0
+        });
+        tally.check("peers", is_there, || format!("{name} {version} did not run"));
+    }
+    Ok(())
+}
+
+fn requirements() -> Result<String, Stop> {
+    let path = folder().join("requirements.txt");
+    fs::read_to_string(&path).map_err(run::at(&path))
+}
+
+/// A private environment with the packages of xtask/peers/requirements.txt.
+pub(crate) struct Python {
+    program: PathBuf,
+}
+
+impl Python {
+    /// Makes the environment, unless the one that is there was made from the same list by the same Python.
+    pub(crate) fn prepare() -> Result<Python, Stop> {
+        let folder = run::target().join("peers");
+        fs::create_dir_all(&folder).map_err(run::at(&folder))?;
+        let venv = folder.join("venv");
+        let python = Python { program: venv.join("bin/python") };
+        let version = Command::new("python3").arg("--version").output();
+        let version =
+            version.map_err(|error| Stop::new(format!("python3 is needed and did not start: {error}")))?;
+        let wanted = format!("{}{}", String::from_utf8_lossy(&version.stdout), requirements()?);
+        let stamp = folder.join("installed");
+        if python.program.exists() && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted) {
+            return Ok(python);
+        }
+        println!(
+            "making the private environment of the peers in {}; once, about two minutes",
+            venv.display()
+        );
+        // Without the stamp an environment that was interrupted is made anew.
+        if stamp.exists() {
+            fs::remove_file(&stamp).map_err(run::at(&stamp))?;
+        }
+        run::run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&venv))?;
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+        run::run(Command::new(&python.program).args(pip).arg(self::folder().join("requirements.txt")))?;
+        fs::write(&stamp, wanted).map_err(run::at(&stamp))?;
+        Ok(python)
+    }
+
+    /// A script of the workspace, to be run in its root.
+    pub(crate) fn command(&self, script: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        // Sources stay as they are: no folders of compiled code beside them.
+        command.arg("-B").arg(run::root().join(script)).current_dir(run::root());
+        command
+    }
+
+    /// A script given as text.
+    pub(crate) fn text(&self, script: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("-c").arg(script).env("HF_HUB_OFFLINE", "1");
+        command
+    }
+}

@@ -1,0 +1,96 @@
+//! Counting what passed and what failed.
+
+use std::collections::BTreeMap;
+
+/// Counts, and the text of each failure.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    passed: u64,
+    failures: Vec<String>,
+    /// Checks of each part, for parts that must not be empty.
+    parts: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    /// `n` checks of `part` passed.
+    pub(crate) fn pass(&mut self, part: &str, n: u64) {
+        self.passed += n;
+        *self.parts.entry(part.to_owned()).or_default() += n;
+    }
+
+    /// One check of `part` failed.
+    pub(crate) fn fail(&mut self, part: &str, text: impl AsRef<str>) {
+        let text = format!("{part}: {}", text.as_ref());
+        println!("FAILED {text}");
+        self.failures.push(text);
+        *self.parts.entry(part.to_owned()).or_default() += 1;
+    }
+
+    /// One check of `part`.
+    pub(crate) fn check(&mut self, part: &str, is_right: bool, wrong: impl FnOnce() -> String) {
+        if is_right { self.pass(part, 1) } else { self.fail(part, wrong()) }
+    }
+
+    /// One check of `part` that passed, or failed with an error.
+    pub(crate) fn result<E: ToString>(&mut self, part: &str, result: Result<(), E>) {
+        match result {
+            Ok(()) => self.pass(part, 1),
+            Err(error) => self.fail(part, error.to_string()),
+        }
+    }
+
+    /// Fails if `part` did not run a single check: a suite that ran nothing proves nothing.
+    pub(crate) fn must_have_run(&mut self, part: &str) {
+        if self.parts.get(part).is_none_or(|n| *n == 0) {
+            self.fail(part, "nothing ran");
+        }
+    }
+
+    /// Adds what another run counted.
+    pub(crate) fn add(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failures.extend(other.failures);
+        for (part, n) in other.parts {
+            *self.parts.entry(part).or_default() += n;
+        }
+    }
+
+    /// Whether everything passed, and there was something.
+    pub(crate) fn is_green(&self) -> bool {
+        self.failures.is_empty() && self.passed > 0
+    }
+
+    /// Prints every failure again and, as the last line, the counts; gives the exit code.
+    pub(crate) fn finish(mut self) -> u8 {
+        if self.passed == 0 && self.failures.is_empty() {
+            self.fail("all", "nothing ran");
+        }
+        if !self.failures.is_empty() {
+            println!("\nfailures:");
+            for failure in &self.failures {
+                println!("  {failure}");
+            }
+        }
+        println!("\n{} passed, {} failed", self.passed, self.failures.len());
+        u8::from(!self.is_green())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_not_success() {
+        assert_eq!(Tally::default().finish(), 1);
+        let mut tally = Tally::default();
+        tally.pass("a", 3);
+        tally.must_have_run("a");
+        assert!(tally.is_green());
+        tally.pass("b", 0);
+        tally.must_have_run("b");
+        tally.must_have_run("c");
+        assert_eq!(tally.failures, ["b: nothing ran", "c: nothing ran"]);
+        assert_eq!(tally.finish(), 1);
+    }
+}
