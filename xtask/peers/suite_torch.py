@@ -155,6 +155,9 @@ def not_a_number(case, raw, others, source, target):
     """NaN by NaN: where torch's answers agree ours is the same. All count as compared, for they must all be NaN."""
     vector = casts.torch_cast(np.tile(raw, 4), source, target)[: len(raw)]
     clear = (vector == others[0]) & (vector == others[1])
+    if target == "bf16":
+        # 0xffff or 0x7fc0 by the processor torch runs on; modelferry keeps sign and payload, the same everywhere.
+        clear[:] = False
     found = ours(case, raw, source, target, name="nan")
     check(casts.is_nan(found, target).all(), f"{source} to {target}: a NaN became a number")
     agree(case, raw[clear], vector[clear], found[clear], source, target)

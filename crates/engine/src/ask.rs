@@ -42,7 +42,7 @@ pub fn answer(source: Source<'_>, settings: &Settings, query: &Query) -> Result<
                 other.resize(bytes.len(), 0);
                 let item = nodes[*b].dtype.item_bytes();
                 let from = at * nodes[*a].dtype.item_bytes();
-                if from % item != 0 || bytes.len() as u64 % item != 0 {
+                if !from.is_multiple_of(item) || !(bytes.len() as u64).is_multiple_of(item) {
                     return Err(Error::unsupported("sequences of these types cannot be compared"));
                 }
                 evaluator.fill_run(

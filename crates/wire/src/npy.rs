@@ -318,6 +318,10 @@ impl Scanner<'_> {
         if self.at == start {
             return Err(self.unexpected("an extent", byte));
         }
+        // Python 3 takes `007` for a mistake, not for a number.
+        if byte == Some(b'0') && value > 0 {
+            return Err(self.fault("an extent begins with a zero"));
+        }
         // Python 2 wrote long integers this way, which numpy still reads.
         if self.text.get(self.at) == Some(&b'L') {
             self.at += 1;

@@ -3,8 +3,9 @@
 //! # What does not fit
 //!
 //! - numpy knows neither bf16 nor float8. ml_dtypes' arrays are written by `np.savez` as void types that keep only
-//!   their width; we write the same, and add a zip extra field, which numpy does not look at, from which our reader
-//!   gets the type back. A lone `.npy` has no place for that, so there they are refused.
+//!   their width and a byte order; we write the same, and add a zip extra field, which numpy does not look at, from
+//!   which our reader gets the type back. A lone `.npy` has no place for that: bf16 is known by its width, float8
+//!   is refused.
 //! - An archive holds arrays and nothing else: no metadata, no ties, one file.
 //! - A zip entry's CRC stands before its data: it is a hole that the engine fills at the end.
 

@@ -11,11 +11,11 @@ use modelferry_wire::npy::{MemoryOrder, write_header};
 #[derive(Clone, Copy, Debug)]
 pub struct NpyWriter;
 
-/// The types that numpy itself knows.
+/// The types that numpy itself knows, and bf16: ml_dtypes has one type of two bytes, so `<V2` can mean nothing else.
 #[rustfmt::skip]
-pub(crate) const NUMPY_DTYPES: &[DType] = &[
+const DTYPES: &[DType] = &[
     DType::Bool, DType::I8, DType::I16, DType::I32, DType::I64, DType::U8, DType::U16, DType::U32, DType::U64,
-    DType::F16, DType::F32, DType::F64, DType::C64, DType::C128,
+    DType::F16, DType::F32, DType::F64, DType::C64, DType::C128, DType::Bf16,
 ];
 
 /// numpy 2 allows 64 dimensions (`NPY_MAXDIMS`); numpy 1 allowed 32.
@@ -26,7 +26,7 @@ static INFO: WriterInfo = WriterInfo {
     about: "a single numpy array",
     extensions: &[".npy"],
     options: &[],
-    dtypes: NUMPY_DTYPES,
+    dtypes: DTYPES,
     max_rank: MAX_RANK,
     max_tensors: 1,
     names: Carries::No,

@@ -4,7 +4,6 @@ use crate::identify::is_index_name;
 use crate::reader::{add_metadata, add_tensors};
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
-use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
 use modelferry_core::{Error, Result};
@@ -12,6 +11,9 @@ use modelferry_hf::index;
 use modelferry_hf::shard_name::ShardName;
 use modelferry_wire::safetensors::parse_header;
 use std::collections::{HashMap, HashSet};
+
+/// How many indexes beside a file are looked at for its name.
+const MAX_OTHER_INDEXES: usize = 8;
 
 /// The files of one model and, where there is an index, which tensor each of them holds.
 pub(crate) struct Set {
@@ -36,28 +38,32 @@ impl Set {
         if is_index_name(&name) {
             return Set::from_index(inputs, root, limits).map(Some);
         }
-        let Some(shard) = ShardName::parse(&name).filter(|_| options.get("shards") != Some("alone")) else {
+        if options.get("shards") == Some("alone") {
             return Ok(None);
-        };
+        }
         let there = inputs.list()?;
-        let index_name = shard.index_name();
-        if there.contains(&index_name) {
-            let set = Set::from_index(inputs, inputs.open(&index_name)?, limits)?;
-            // A stale index of another set says nothing about this file.
-            if set.files.contains(&name) {
-                return Ok(Some(set));
+        let shard = ShardName::parse(&name).filter(|shard| shard.n_shards > 1);
+        let own_index = shard.as_ref().map(ShardName::index_name);
+        let is_own = |index: &&String| Some(*index) == own_index.as_ref();
+        // The index of this name first, then whatever index lists the file: shards need not be numbered.
+        let others = there.iter().filter(|file| is_index_name(file) && !is_own(file)).take(MAX_OTHER_INDEXES);
+        for index_name in there.iter().filter(is_own).chain(others) {
+            let set = inputs.open(index_name).and_then(|index| Set::from_index(inputs, index, limits));
+            match set {
+                Ok(set) if set.files.contains(&name) => return Ok(Some(set)),
+                // A stale index, or another program's, says nothing about this file.
+                Err(error) if is_own(&index_name) => return Err(error),
+                _ => {}
             }
         }
-        if shard.n_shards == 1 {
-            return Ok(None);
-        }
+        let Some(shard) = shard else { return Ok(None) };
         Limits::check("the set has too many files", shard.n_shards as u64, limits.files)
             .map_err(|error| error.file(&name))?;
         let files: Vec<String> = shard.siblings().collect();
         if let Some(missing) = files.iter().find(|file| !there.contains(file)) {
             return Err(Error::malformed("this is one shard of a set that is not complete")
                 .file(&name)
-                .expected(format_args!("{missing} or {index_name} beside it"))
+                .expected(format_args!("{missing} or {} beside it", shard.index_name()))
                 .found("neither")
                 .hint("pass --shards alone to take this file for itself"));
         }
@@ -66,6 +72,9 @@ impl Set {
 
     fn from_index(inputs: &dyn Inputs, file: FileId, limits: &Limits) -> Result<Set> {
         let index = index::parse(inputs, file, limits)?;
+        if index.weights.is_empty() {
+            return Err(Error::malformed("the index names no tensor").file(inputs.name(file)));
+        }
         let named = Named { name: inputs.name(file), shard_of: index.weights.into_iter().collect() };
         Ok(Set { files: index.files, index: Some(named) })
     }
@@ -74,7 +83,7 @@ impl Set {
     pub(crate) fn read(mut self, inputs: &dyn Inputs, limits: &Limits, model: &mut Model) -> Result<()> {
         let mut order: Vec<usize> = (0..self.files.len()).collect();
         order.sort_by_key(|&idx| &self.files[idx]);
-        let mut strangers = vec![];
+        let mut unnamed = vec![];
         for shard in order {
             let name = &self.files[shard];
             let file = inputs.open(name).map_err(|error| match &self.index {
@@ -93,9 +102,10 @@ impl Set {
                             .expected(name)
                             .found(&self.files[stated as usize]))
                     }
+                    // Not named by the index: transformers loads it all the same. Or taken by an earlier shard.
                     None => {
-                        strangers.push((tensor.to_owned(), shard));
-                        Ok(false)
+                        unnamed.push((tensor.to_owned(), shard));
+                        Ok(true)
                     }
                 }
             })?;
@@ -109,19 +119,15 @@ impl Set {
                 .tensor(tensor)
                 .expected(format_args!("it in {}", self.files[shard as usize])));
         }
-        // Taken by an earlier shard already, or not named at all.
-        let taken: HashSet<&str> = match strangers.is_empty() {
-            true => HashSet::new(),
-            false => model.tensors.iter().map(|tensor| tensor.name.as_str()).collect(),
-        };
-        if let Some((tensor, shard)) = strangers.iter().find(|(tensor, _)| taken.contains(tensor.as_str())) {
+        let mut twice: HashSet<&str> = HashSet::new();
+        if !unnamed.is_empty() {
+            let mut names = HashSet::with_capacity(model.tensors.len());
+            twice.extend(model.tensors.iter().map(|tensor| &*tensor.name).filter(|name| !names.insert(*name)));
+        }
+        if let Some((tensor, shard)) = unnamed.iter().find(|(tensor, _)| twice.contains(tensor.as_str())) {
             return Err(Error::malformed("two shards hold this tensor")
                 .file(&self.files[*shard])
                 .tensor(tensor));
-        }
-        for (tensor, shard) in strangers {
-            let detail = format!("{} holds it, but the index does not name it", self.files[shard]);
-            model.losses.push(Loss::declared(LossKind::Tensor, tensor, detail));
         }
         Ok(())
     }

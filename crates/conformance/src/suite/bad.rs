@@ -79,13 +79,17 @@ fn outcome(suite: &Suite<'_>, path: &Path) -> Result<(String, Duration), String>
     };
     let settings = Settings::default();
     let began = Instant::now();
-    let result = guarded(|| convert(&suite.context(&settings), &job, &mut Report::default()))?;
+    let mut report = Report::default();
+    let result = guarded(|| convert(&suite.context(&settings), &job, &mut report))?;
     let took = began.elapsed();
     if result.is_err() && !folder.files().map_err(|error| error.to_string())?.is_empty() {
         return Err("something was left behind".to_owned());
     }
     let text = match result {
-        Ok(()) => "exit 0\n".to_owned(),
+        // Not every odd file is wrong; what became of it is recorded too.
+        Ok(()) => {
+            format!("exit 0\n{}", report.losses.iter().map(|loss| format!("{loss}\n")).collect::<String>())
+        }
         Err(error) => format!("exit {}\n{error}\n", error.kind().exit_code()),
     };
     let here = path.parent().unwrap_or(Path::new("")).display().to_string();

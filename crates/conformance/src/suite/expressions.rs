@@ -80,7 +80,8 @@ impl Evaluator for Engine<'_, '_> {
             disk.open(&name)?;
         }
         let settings = settings(memory);
-        let output = folder.path().join("out").join(&layout.files[layout.root].path);
+        // The files of the layout lie beside the file that is named here.
+        let output = folder.path().join("out").join("named");
         let plan = Plan {
             model,
             inputs: &disk,

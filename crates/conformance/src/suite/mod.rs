@@ -39,12 +39,14 @@ pub struct SuiteOptions {
     pub first_seed: u64,
     /// Number of seeds.
     pub n_seeds: u64,
+    /// Runs only the checks whose names contain one of these; all if there are none.
+    pub only: Vec<String>,
 }
 
 impl Default for SuiteOptions {
     /// A thousand seeds, no process, nothing rewritten.
     fn default() -> SuiteOptions {
-        SuiteOptions { binary: None, bless: false, first_seed: 0, n_seeds: 1000 }
+        SuiteOptions { binary: None, bless: false, first_seed: 0, n_seeds: 1000, only: vec![] }
     }
 }
 
@@ -127,7 +129,9 @@ pub fn run(registry: &Registry, testdata: &Path, options: &SuiteOptions) -> Outc
         Err(why) => return Outcome { failures: vec![why], ..outcome },
     };
     outcome.failures.append(&mut log.failures);
-    for &(name, check) in CHECKS {
+    let is_wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(part));
+    for &(name, check) in CHECKS.iter().filter(|(name, _)| is_wanted(name)) {
         let mut log = Log::default();
         if let Err(panic) = guarded(|| check(&suite, &mut log)) {
             log.failures.push(panic);
@@ -141,13 +145,17 @@ pub fn run(registry: &Registry, testdata: &Path, options: &SuiteOptions) -> Outc
         outcome.failures.extend(log.failures.iter().map(|failure| format!("{name}: {failure}")));
         outcome.pairs.append(&mut log.pairs);
     }
+    if outcome.checks.is_empty() {
+        outcome.failures.push(format!("no check has a name with any of {:?}", options.only));
+    }
     outcome
 }
 
 /// What the checks share.
 struct Suite<'a> {
     registry: &'a Registry,
-    testdata: &'a Path,
+    /// Without links in it.
+    testdata: PathBuf,
     options: &'a SuiteOptions,
     /// Files that readers take, from testdata and made here.
     fixtures: Vec<Fixture>,
@@ -164,6 +172,7 @@ impl<'a> Suite<'a> {
         log: &mut Log,
     ) -> Result<Suite<'a>, String> {
         let scratch = Scratch::new().map_err(|error| format!("no folder for temporary files: {error}"))?;
+        let testdata = testdata.canonicalize().map_err(|error| format!("{}: {error}", testdata.display()))?;
         let (control, io) = (Control::new(), Arc::new(OsIo));
         let mut suite = Suite { registry, testdata, options, fixtures: vec![], scratch, control, io };
         suite.fixtures = fixtures::find(&suite, log)?;

@@ -25,6 +25,7 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
             way("", Shards::One);
             if info.shards == Carries::Yes {
                 way(" in shards", Shards::Max(SHARD_BYTES));
+                way(" in shards as they were", Shards::Keep);
             }
         }
     }

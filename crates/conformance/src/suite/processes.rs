@@ -23,6 +23,10 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
         log.is_left_out = true;
         return;
     };
+    if !binary.is_file() {
+        log.record::<()>(&binary.display().to_string(), Err("no such program".to_owned()));
+        return;
+    }
     for writer in suite.registry.writers() {
         for fixture in &suite.fixtures {
             let subject = format!("{} to {}", fixture.name, writer.info().format);

@@ -1,7 +1,7 @@
-//! The same input gives the same bytes.
+//! The same input gives the same bytes, and `--dry-run` knows their number.
 
 use super::fixtures::Fixture;
-use super::run::Manner;
+use super::run::{Manner, Run};
 use super::{Log, Suite, guarded};
 use modelferry_core::plugin::WriterInfo;
 use modelferry_engine::Settings;
@@ -22,12 +22,12 @@ fn repeats(suite: &Suite<'_>, fixture: &Fixture, info: &WriterInfo) -> Result<()
     let settings = |threads, memory| Settings { threads, memory, ..Settings::default() };
     let manner = |settings| Manner { settings, allow_all: true, ..Manner::default() };
     let usual = suite.convert(fixture, info, &manner(settings(2, 32 << 20)))?;
+    let message = |run: &Run| run.error.as_ref().map(ToString::to_string);
     for level in Dispatch::ALL.into_iter().filter(|level| *level <= best()) {
         set_dispatch(level);
         let other = suite.convert(fixture, info, &manner(settings(1, 1 << 18)))?;
-        let message = |error: &Option<modelferry_core::Error>| error.as_ref().map(ToString::to_string);
-        if message(&usual.error) != message(&other.error) {
-            return Err(format!("{:?}, then {:?}", message(&usual.error), message(&other.error)));
+        if message(&usual) != message(&other) {
+            return Err(format!("{:?}, then {:?}", message(&usual), message(&other)));
         }
         let differs = usual.files.iter().find(|(name, bytes)| other.files.get(*name) != Some(*bytes));
         if let Some((name, _)) = differs {
@@ -39,6 +39,10 @@ fn repeats(suite: &Suite<'_>, fixture: &Fixture, info: &WriterInfo) -> Result<()
         if usual.report.losses != other.report.losses {
             return Err("the second run reports other losses".to_owned());
         }
+    }
+    let dry = suite.convert(fixture, info, &Manner { dry_run: true, ..manner(settings(2, 32 << 20)) })?;
+    if (message(&dry), &dry.report.files) != (message(&usual), &usual.report.files) {
+        return Err(format!("--dry-run announces {:?}, {:?}", dry.report.files, message(&dry)));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::Suite;
 use super::fixtures::Fixture;
-use super::scratch::Scratch;
+use super::scratch::{Scratch, open_files};
 use modelferry_convert::{Context, Job, Policy, Report, convert};
 use modelferry_core::error::Error;
 use modelferry_core::loss::LossKind;
@@ -22,6 +22,8 @@ pub(super) struct Manner {
     pub(super) allow_all: bool,
     /// Whether the program compares its own output with the source.
     pub(super) verify: bool,
+    /// Whether it stops before anything is written.
+    pub(super) dry_run: bool,
 }
 
 /// A conversion that has ended.
@@ -69,17 +71,18 @@ impl Suite<'_> {
                 strict: false,
             },
             verify: manner.verify,
+            dry_run: manner.dry_run,
             ..Job::default()
         };
         let mut report = Report::default();
         let error = convert(&self.context(&manner.settings), &job, &mut report).err();
 
-        let open = self.scratch.open_files();
+        let open = open_files(&[self.scratch.path(), &self.testdata]);
         if let Some(open) = open.first() {
             return Err(format!("{} is still open", open.display()));
         }
         let files = folder.files().map_err(|error| error.to_string())?;
-        let announced = if error.is_some() { &[][..] } else { &report.files };
+        let announced = if error.is_some() || manner.dry_run { &[][..] } else { &report.files };
         let found: Vec<(&str, u64)> =
             files.iter().map(|(name, bytes)| (&**name, bytes.len() as u64)).collect();
         let mut expected: Vec<(&str, u64)> = announced.iter().map(|(name, len)| (&**name, *len)).collect();

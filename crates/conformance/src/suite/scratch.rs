@@ -52,14 +52,6 @@ impl Scratch {
         }
         Ok(files)
     }
-
-    /// Files below this folder that this process holds open.
-    pub(super) fn open_files(&self) -> Vec<PathBuf> {
-        // Other systems than Linux do not tell; there is nothing to check.
-        let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return vec![] };
-        let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-        targets.filter(|target| target.starts_with(&self.path)).collect()
-    }
 }
 
 impl Drop for Scratch {
@@ -87,4 +79,12 @@ pub(super) fn walk(folder: &Path) -> io::Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// Files below these folders, which have no links in their paths, that this process holds open.
+pub(super) fn open_files(folders: &[&Path]) -> Vec<PathBuf> {
+    // Other systems than Linux do not tell; there is nothing to check.
+    let Ok(descriptors) = fs::read_dir("/proc/self/fd") else { return vec![] };
+    let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    targets.filter(|target| folders.iter().any(|folder| target.starts_with(folder))).collect()
 }

@@ -76,6 +76,9 @@ impl Cx {
     }
 }
 
+/// Fills a dense buffer with the items of an access.
+type FillDensely<'f> = dyn FnMut(&Access, &mut [u8], &mut Cx) -> Result<()> + 'f;
+
 impl<'a> Evaluator<'a> {
     /// An evaluator for `source`. Errors: an expression nested beyond the limit.
     pub(crate) fn new(source: Source<'a>) -> Result<Evaluator<'a>> {
@@ -226,7 +229,7 @@ impl<'a> Evaluator<'a> {
         item: usize,
         out: &mut [u8],
         cx: &mut Cx,
-        fill: &mut dyn FnMut(&Access, &mut [u8], &mut Cx) -> Result<()>,
+        fill: &mut FillDensely<'_>,
     ) -> Result<()> {
         let len = access.n() * item;
         if let Some(start) = access.dense(item)

@@ -209,7 +209,7 @@ impl Evaluator<'_> {
                     let n_blocks = ((at + n).div_ceil(grain) - first) as usize;
                     let mut blocks = cx.take(n_blocks * block)?;
                     self.fill_run(of, first, n_blocks, &mut blocks, cx)?;
-                    if at % grain == 0 && n % grain == 0 {
+                    if at.is_multiple_of(grain) && n.is_multiple_of(grain) {
                         codec.dequantize(&blocks, run);
                     } else {
                         let mut floats = cx.take(n_blocks * grain as usize * 4)?;
@@ -292,13 +292,11 @@ impl Evaluator<'_> {
     }
 }
 
+/// Hands the chunks of a group over in order.
+type EachChunk<'c> = dyn FnMut(&mut dyn FnMut(&[u8])) -> Result<()> + 'c;
+
 /// Folds one group, whose chunks `each_chunk` hands over in order, as often as the function needs to see them.
-fn fold(
-    f: ReduceFn,
-    dtype: DType,
-    out: &mut [u8],
-    each_chunk: &mut dyn FnMut(&mut dyn FnMut(&[u8])) -> Result<()>,
-) -> Result<()> {
+fn fold(f: ReduceFn, dtype: DType, out: &mut [u8], each_chunk: &mut EachChunk<'_>) -> Result<()> {
     let no_fold = || Error::unsupported(format!("{f:?} is not defined for this type")).found(dtype);
     if let ReduceFn::KthAbs { k } = f {
         let mut select = KthAbs::new(dtype, k).ok_or_else(no_fold)?;

@@ -383,6 +383,10 @@ impl Reader<'_> {
             }
             _ => {}
         }
+        let fields_len: usize = extra_fields(extra).map(|field| field.2.len()).sum();
+        if extra.len() - fields_len >= 4 {
+            return Err(place(about(&name, "an extra field is longer than what holds it")));
+        }
         let kept: Vec<u8> =
             extra_fields(extra).filter(|f| f.0 != ZIP64_ID).flat_map(|f| f.2).copied().collect();
         let entry = Entry {
