@@ -76,8 +76,10 @@ pub fn check_seed(evaluator: &dyn Evaluator, seed: u64, budgets: &[u64]) -> Resu
         }
         for (idx, (found, expected)) in found.iter().zip(&expected).enumerate() {
             if let Some(at) = first_difference(found, expected) {
-                let pieces = &layout.files[idx].pieces;
-                return Err(format!("{}: file {idx} differs at byte {at}; its pieces: {pieces:?}", place()));
+                let mut text =
+                    format!("{:?} {:?} {:?}", layout.files[idx].pieces, layout.digests, layout.patches);
+                text.truncate(text.floor_char_boundary(2000));
+                return Err(format!("{}: file {idx} differs at byte {at}: {text}", place()));
             }
             compared.n_files += 1;
             compared.n_bytes += found.len() as u64;
