@@ -47,7 +47,15 @@ fn suite(options: &SuiteOptions) -> (Outcome, Tally) {
     );
     let registry = modelferry_cli::builtin::registry();
     let outcome = modelferry_conformance::run(&registry, &run::root().join("testdata"), options);
-    let tally = tally(&outcome);
+    let mut tally = tally(&outcome);
+    for format in registry.readers().map(|reader| reader.info().format) {
+        let is_met = outcome.pairs.iter().any(|pair| pair.reader == format);
+        tally.check("conformance", is_met, || format!("no model was read by the reader of {format}"));
+    }
+    for format in registry.writers().map(|writer| writer.info().format) {
+        let is_met = outcome.pairs.iter().any(|pair| pair.writer == format);
+        tally.check("conformance", is_met, || format!("no model was written as {format}"));
+    }
     (outcome, tally)
 }
 

@@ -54,9 +54,37 @@ pub(crate) fn run(names: &[String], full: bool) -> Result<(Judged, Tally), Stop>
         judge(&python, &binary, suite, full, &mut judged, &mut tally)?;
     }
     if names.is_empty() {
-        check_programs(&judged.cases, &mut tally)?;
+        check_programs(&requirements()?, &judged.cases, &mut tally);
+        let models = run::root().join("testdata/models");
+        let mut fixtures = vec![];
+        list(&models, "", &mut fixtures)?;
+        judged.add_unnamed(&fixtures);
+        judged.not_judged.iter().for_each(|text| println!("not judged: {text}"));
     }
     Ok((judged, tally))
+}
+
+/// Files below `folder`, relative to it.
+fn list(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<(), Stop> {
+    for entry in fs::read_dir(folder).map_err(run::at(folder))? {
+        let path = entry.map_err(run::at(folder))?.path();
+        let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
+        if path.is_dir() { list(&path, &format!("{name}/"), found)? } else { found.push(name) }
+    }
+    Ok(())
+}
+
+impl Judged {
+    /// Adds the fixtures that no case and no excuse is about: we read them, and nobody else was asked.
+    fn add_unnamed(&mut self, fixtures: &[String]) {
+        for fixture in fixtures {
+            let is_named = self.cases.iter().any(|case| case.name.ends_with(fixture))
+                || self.not_judged.iter().any(|text| text.starts_with(fixture));
+            if !is_named {
+                self.not_judged.insert(format!("{fixture}: read in conformance alone"));
+            }
+        }
+    }
 }
 
 fn folder() -> PathBuf {
@@ -107,7 +135,8 @@ fn judge(
                 tally.pass(&part, 1);
             } else {
                 n_failed += 1;
-                tally.fail(&part, format!("{label}: {}", case.detail));
+                let why = if case.is_ok { "passed without opening a file" } else { &*case.detail };
+                tally.fail(&part, format!("{label}: {why}"));
             }
             judged.cases.push(case);
         } else {
@@ -149,17 +178,16 @@ impl Case {
 }
 
 /// Every package that we pin must have judged something, at the version that we pin.
-fn check_programs(cases: &[Case], tally: &mut Tally) -> Result<(), Stop> {
+fn check_programs(requirements: &str, cases: &[Case], tally: &mut Tally) {
     let plain = |name: &str| name.replace('-', "_").to_lowercase();
-    for line in requirements()?.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        let Some((name, version)) = line.split_once("==") else { continue };
-        let (name, version) = (name.trim(), version.trim());
+    for line in requirements.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+    {
+        let (name, version) = line.split_once("==").unwrap_or((line, ""));
         let is_there = cases.iter().any(|case| {
             plain(&case.program) == plain(name) && case.version == version && case.is_ok && case.n_files > 0
         });
         tally.check("peers", is_there, || format!("{name} {version} did not run"));
     }
-    Ok(())
 }
 
 fn requirements() -> Result<String, Stop> {
@@ -215,5 +243,42 @@ impl Python {
         let mut command = Command::new(&self.program);
         command.arg("-c").arg(script).env("HF_HUB_OFFLINE", "1");
         command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn case(program: &str, version: &str, name: &str) -> Case {
+        let line = json!({"suite": "s", "case": name, "program": program, "version": version, "direction": "d", "ok": true,
+                          "files_opened": 1, "values_compared": 1, "detail": ""});
+        Case::read(&line).unwrap()
+    }
+
+    #[test]
+    fn a_program_that_did_not_run_is_red() {
+        let is_green = |requirements: &str, cases: &[Case]| {
+            let mut tally = Tally::default();
+            check_programs(requirements, cases, &mut tally);
+            tally.is_green()
+        };
+        let cases = [case("numpy", "2.0", "a"), case("ml_dtypes", "1.0", "b")];
+        assert!(is_green("# why\nml-dtypes==1.0\nnumpy==2.0\n", &cases));
+        assert!(!is_green("numpy==2.1\n", &cases));
+        assert!(!is_green("numpy==2.0\ntorch==3.0\n", &cases));
+        assert!(!is_green("numpy\n", &cases));
+        let unopened = Case { n_files: 0, ..cases[0].clone() };
+        assert!(!is_green("numpy==2.0\n", &[unopened]));
+    }
+
+    #[test]
+    fn fixtures_that_nobody_judged_are_named() {
+        let mut judged = Judged { cases: vec![case("numpy", "2.0", "fixture a.npy")], ..Judged::default() };
+        judged.not_judged.insert("b.npy: numpy cannot".to_owned());
+        judged.add_unnamed(&["a.npy", "b.npy", "c.npy"].map(str::to_owned));
+        let expected = ["b.npy: numpy cannot", "c.npy: read in conformance alone"].map(str::to_owned);
+        assert_eq!(judged.not_judged, expected.into());
     }
 }

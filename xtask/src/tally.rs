@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Failures that the summary repeats; all of them are printed when they happen.
+const MAX_REPEATED: usize = 50;
+
 /// Counts, and the text of each failure.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
@@ -55,6 +58,11 @@ impl Tally {
         }
     }
 
+    /// Whether something failed.
+    pub(crate) fn has_failures(&self) -> bool {
+        !self.failures.is_empty()
+    }
+
     /// Whether everything passed, and there was something.
     pub(crate) fn is_green(&self) -> bool {
         self.failures.is_empty() && self.passed > 0
@@ -67,8 +75,11 @@ impl Tally {
         }
         if !self.failures.is_empty() {
             println!("\nfailures:");
-            for failure in &self.failures {
+            for failure in self.failures.iter().take(MAX_REPEATED) {
                 println!("  {failure}");
+            }
+            if self.failures.len() > MAX_REPEATED {
+                println!("  and {} more, named above", self.failures.len() - MAX_REPEATED);
             }
         }
         println!("\n{} passed, {} failed", self.passed, self.failures.len());

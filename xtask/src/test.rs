@@ -38,8 +38,8 @@ fn cargo_test() -> Result<Tally, Stop> {
         }
         report.line(line, &mut tally);
     })?;
-    if !status.success() && tally.is_green() {
-        tally.fail(PART, format!("{status}"));
+    if !status.success() && !tally.has_failures() {
+        tally.fail(PART, format!("{status}; a crate that does not compile, or a program that died"));
     }
     tally.must_have_run(PART);
     Ok(tally)

@@ -3,6 +3,8 @@
 use crate::text::parse_size;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use modelferry_convert::PluginOptions;
+use modelferry_convert::edit::Change;
+use modelferry_core::limits::Limits;
 use modelferry_core::loss::LossKind;
 use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::Shards;
@@ -10,6 +12,7 @@ use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
 use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties, is_castable};
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::path::PathBuf;
 
 /// The heading under which plugins' options stand.
@@ -30,6 +33,8 @@ pub(crate) fn command(registry: &Registry) -> Command {
         .subcommand(convert(&both))
         .subcommand(inspect(&readers))
         .subcommand(diff(&readers))
+        .subcommand(verify(&readers))
+        .subcommand(edit())
         .subcommand(
             Command::new("formats")
                 .about("List readers and writers, what they can carry, and their options")
@@ -98,6 +103,38 @@ fn diff(options: &Declared) -> Command {
         .arg(text("rtol", "NUMBER", "Relative tolerance").allow_negative_numbers(true))
         .args(common())
         .args(declared(options))
+}
+
+fn verify(options: &Declared) -> Command {
+    Command::new("verify")
+        .about("Check every rule and checksum of a model, and that it is what its source is")
+        .after_help(
+            "Every file's structure, every byte of payload, every checksum and statement that the files hold.\n\
+             Exit code 1 if it can be read but a check fails, 10 if it cannot be read.",
+        )
+        .arg(path("input", "PATH", "Model to check"))
+        .arg(named_path("against", "SOURCE", "Compare every tensor with SOURCE, bit by bit, in any formats"))
+        .arg(text("from", "FORMAT", "Format of PATH [default: by content]"))
+        .arg(text("from-source", "FORMAT", "Format of SOURCE [default: by content]"))
+        .args(common())
+        .args(declared(options))
+}
+
+fn edit() -> Command {
+    Command::new("edit")
+        .about("Change a file's metadata, and nothing else of it")
+        .after_help(
+            "The new file takes the old one's name when it is complete; the old one is never written to, so its other\n\
+             hard links keep what they have. Of a sharded model, name the shard to be changed.",
+        )
+        .arg(path("input", "PATH", "File to change"))
+        .arg(list("set", "KEY=VALUE", "Give a key this value; the first = divides"))
+        .arg(list("set-file", "KEY=FILE", "Give a key the text of FILE, byte for byte"))
+        .arg(list("remove", "KEY", "Remove a key"))
+        .arg(text("from", "FORMAT", "Format of the file [default: by content]"))
+        .arg(flag("dry-run", "Say what would change, and stop"))
+        .arg(flag("sync", "Return only when the file is on the disk"))
+        .args(common())
 }
 
 /// What every command takes.
@@ -242,6 +279,44 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
         dtype,
         keep_dtype: globs(matches, "keep-dtype")?,
         ties: ties.transpose()?.unwrap_or_default(),
+    })
+}
+
+/// `--set`, `--set-file` and `--remove`.
+pub(crate) fn changes(matches: &ArgMatches, limit: u64) -> Result<Vec<Change>> {
+    fn divide<'a>(option: &str, text: &'a str, expected: &str) -> Result<(&'a str, &'a str)> {
+        text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
+            Error::usage(format!("--{option}: no key before an '='")).expected(expected).found(text)
+        })
+    }
+    let mut changes = vec![];
+    for given in get_all(matches, "set") {
+        let (key, text) = divide("set", given, "KEY=VALUE")?;
+        changes.push(Change::Set { key: key.to_owned(), text: text.to_owned() });
+    }
+    for given in get_all(matches, "set-file") {
+        let (key, file) = divide("set-file", given, "KEY=FILE")?;
+        changes.push(Change::Set { key: key.to_owned(), text: text_of(file, limit)? });
+    }
+    changes.extend(get_all(matches, "remove").map(|key| Change::Remove { key: key.to_owned() }));
+    Ok(changes)
+}
+
+/// A text file as it is.
+fn text_of(path: &str, limit: u64) -> Result<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let file = std::fs::File::open(path)?;
+        let mut bytes = vec![];
+        // One byte more tells a file at the limit from one above it.
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().map_err(|error| Error::io("--set-file: reading", error).file(path))?;
+    Limits::check("--set-file: the file is too long", bytes.len() as u64, limit)
+        .map_err(|error| error.file(path))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to() as u64;
+        Error::usage("--set-file: not UTF-8 text").file(path).offset(at)
     })
 }
 

@@ -5,6 +5,7 @@ use crate::text::{count, plural, printable, shortened};
 use crate::{args, output};
 use clap::ArgMatches;
 use modelferry_convert::diff::{Change, Closeness, Difference, Entry, diff};
+use modelferry_convert::verify::unravel;
 use modelferry_convert::{Opened, open, pick};
 use modelferry_core::{Error, Result};
 use std::collections::HashMap;
@@ -123,21 +124,6 @@ fn line(entry: &Entry, shape: &[u64]) -> String {
             )
         }
     }
-}
-
-/// The index on each axis of a row-major position.
-fn unravel(mut at: u64, shape: &[u64]) -> Vec<u64> {
-    let mut index: Vec<u64> = shape
-        .iter()
-        .rev()
-        .map(|&extent| {
-            let here = at % extent.max(1);
-            at /= extent.max(1);
-            here
-        })
-        .collect();
-    index.reverse();
-    index
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod builtin;
 mod args;
 mod convert;
 mod diff;
+mod edit;
 mod formats;
 mod inspect;
 mod output;
@@ -17,6 +18,7 @@ mod progress;
 mod session;
 mod signals;
 mod text;
+mod verify;
 
 use modelferry_convert::json::Failure;
 use modelferry_core::Error;
@@ -32,6 +34,7 @@ pub fn commands() -> Vec<(String, String)> {
 
 /// Runs one command line (program name first) and returns the exit code of DESIGN section 6.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
+    signals::survive_file_size_limit();
     let args: Vec<OsString> = args.into_iter().collect();
     let registry = builtin::registry();
     let matches = match args::command(&registry).try_get_matches_from(&args) {
@@ -50,6 +53,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         "convert" => convert::run(&session, matches),
         "inspect" => inspect::run(&session, matches),
         "diff" => diff::run(&session, matches),
+        "verify" => verify::run(&session, matches),
+        "edit" => edit::run(&session, matches),
         _ => formats::run(&session),
     }
 }
@@ -61,7 +66,9 @@ fn no_command(args: &[OsString], error: &clap::Error) -> i32 {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let printed = output::stdout(|out| out.write_all(rendered.as_bytes()));
-            printed.map_or_else(|error| error.kind().exit_code(), |()| 0)
+            let Err(error) = printed else { return 0 };
+            output::message(&error.to_string());
+            error.kind().exit_code()
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             output::stderr(&rendered);

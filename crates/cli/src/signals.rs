@@ -1,9 +1,16 @@
-//! Ctrl-C and SIGTERM: the first asks the run to stop, the second ends the process at once.
+//! Ctrl-C and SIGTERM: the first asks the run to stop, the second ends the process at once. A file that grows beyond
+//! `ulimit -f` is an error, not the end.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Lets a write beyond `ulimit -f` fail with EFBIG, so that what was begun is tidied up: left alone, the signal that
+/// comes with it ends the process.
+pub(crate) fn survive_file_size_limit() {
+    let _ = flag::register(SIGXFSZ, Arc::default());
+}
 
 /// The signal that has come, if one has.
 #[derive(Clone, Default)]

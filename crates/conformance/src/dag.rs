@@ -83,6 +83,7 @@ impl Dag {
             grown: vec![],
             last: vec![],
             depths: vec![],
+            any_nan: BTreeSet::new(),
             approximate: BTreeSet::new(),
         };
         let n_leaves = maker.random.between(2, 4);
@@ -168,6 +169,7 @@ struct Maker {
     last: Vec<NodeId>,
     /// How many nodes lie above one another, for every node of the arena.
     depths: Vec<u32>,
+    any_nan: BTreeSet<NodeId>,
     approximate: BTreeSet<NodeId>,
 }
 
@@ -179,6 +181,14 @@ impl Maker {
             let children = self.model.nodes.children(id);
             let deepest = children.into_iter().map(|child| self.depths[child.idx()]).max();
             self.depths.push(deepest.unwrap_or(0) + 1);
+            let computes = match self.model.nodes[id].op {
+                Op::Map { f, .. } => !matches!(f, ScalarFn::Cast | ScalarFn::Neg | ScalarFn::Conj),
+                Op::Reduce { .. } | Op::Block { f: BlockFn::Dequantize, .. } => true,
+                _ => false,
+            };
+            if computes || self.model.nodes.children(id).iter().any(|child| self.any_nan.contains(child)) {
+                self.any_nan.insert(id);
+            }
         }
         if let Ok(id) = made
             && self.model.nodes[id].n <= self.max_items
@@ -195,22 +205,11 @@ impl Maker {
         for (idx, file) in self.files.into_iter().enumerate() {
             inputs = inputs.with(&format!("file{idx}"), file);
         }
-        let mut any_nan = BTreeSet::new();
-        for (id, node) in self.model.nodes.iter() {
-            let computes = match node.op {
-                Op::Map { f, .. } => !matches!(f, ScalarFn::Cast | ScalarFn::Neg | ScalarFn::Conj),
-                Op::Reduce { .. } | Op::Block { f: BlockFn::Dequantize, .. } => true,
-                _ => false,
-            };
-            if computes || self.model.nodes.children(id).iter().any(|child| any_nan.contains(child)) {
-                any_nan.insert(id);
-            }
-        }
         let mut roots: Vec<NodeId> =
             self.grown.iter().chain(&self.approximate).chain(&self.last).copied().collect();
         roots.sort();
         roots.dedup();
-        Dag { seed, model: self.model, inputs, roots, any_nan, approximate: self.approximate }
+        Dag { seed, model: self.model, inputs, roots, any_nan: self.any_nan, approximate: self.approximate }
     }
 
     /// A node that is there, recent ones more often, and not too deep.
@@ -620,7 +619,12 @@ impl Maker {
     }
 
     fn prune(&mut self) -> Result<NodeId> {
-        let of = self.any_or_leaf(|dtype, _| PRUNABLE.contains(&dtype), DType::F16)?;
+        let mut of = self.any_or_leaf(|dtype, _| PRUNABLE.contains(&dtype), DType::F16)?;
+        if self.any_nan.contains(&of) {
+            // NaNs order by their bits, and these have any.
+            let (dtype, n) = (*self.random.pick(&PRUNABLE), self.count());
+            of = self.leaf_of(dtype, n)?;
+        }
         let (n, dtype) = (self.model.nodes[of].n, self.model.nodes[of].dtype);
         let &(keep, group) = self.random.pick(&[(2, 4), (4, 8), (1, 4), (0, 2), (3, 3), (1, 16)]);
         let whole = self.model.nodes.slice(of, 0, n - n % u64::from(group))?;

@@ -11,7 +11,7 @@ use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Patch, Patc
 use modelferry_core::model::Model;
 use sha2::{Digest as _, Sha256};
 
-/// The files of a layout, each whole: pieces, then digests over them, then patches.
+/// The files of a layout, each whole: pieces, then CRCs over them and their patches, then the other digests.
 pub fn execute(model: &Model, inputs: &dyn Inputs, layout: &Layout) -> Result<Vec<Vec<u8>>> {
     let mut naive = Naive::new(model, inputs);
     let mut files = vec![];
@@ -30,22 +30,21 @@ pub fn execute(model: &Model, inputs: &dyn Inputs, layout: &Layout) -> Result<Ve
         }
         files.push(bytes);
     }
-    let digest = |digest: &Digest| {
-        let range = &digest.over.bytes;
-        let bytes = &files[digest.over.file][range.start as usize..range.end as usize];
-        match digest.algo {
-            DigestAlgo::Crc32 => crc32(bytes).to_le_bytes().to_vec(),
-            _ => Sha256::digest(bytes).to_vec(),
+    for algo in [DigestAlgo::Crc32, DigestAlgo::Sha256] {
+        let taken = files.clone();
+        for patch in layout.patches.iter().filter(|patch| layout.digests[patch.digest].algo == algo) {
+            let over = &layout.digests[patch.digest].over;
+            let bytes = &taken[over.file][over.bytes.start as usize..over.bytes.end as usize];
+            let value = match algo {
+                DigestAlgo::Crc32 => crc32(bytes).to_le_bytes().to_vec(),
+                _ => Sha256::digest(bytes).to_vec(),
+            };
+            let written = match patch.form {
+                PatchForm::Raw => value,
+                PatchForm::Hex => value.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect(),
+            };
+            files[patch.file][patch.at as usize..][..written.len()].copy_from_slice(&written);
         }
-    };
-    let digests: Vec<Vec<u8>> = layout.digests.iter().map(digest).collect();
-    for patch in &layout.patches {
-        let value = &digests[patch.digest];
-        let written = match patch.form {
-            PatchForm::Raw => value.clone(),
-            PatchForm::Hex => value.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect(),
-        };
-        files[patch.file][patch.at as usize..][..written.len()].copy_from_slice(&written);
     }
     Ok(files)
 }

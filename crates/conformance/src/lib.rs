@@ -4,11 +4,24 @@
 //! `cargo xtask conformance`, and what the author of a plugin outside of this workspace runs on a registry of their
 //! own. Two oracles stand behind it, which share no code with what they judge: [`naive`] evaluates expressions one
 //! item at a time, [`layouts`] executes layouts in memory.
+//!
+//! The whole test of a plugin is this, with fixtures in `testdata/models` and `testdata/bad`:
+//!
+//! ```no_run
+//! use modelferry_conformance::{SuiteOptions, run};
+//! use modelferry_core::registry::Registry;
+//! let mut registry = Registry::default();
+//! // registry.add_reader(MyReader);
+//! // registry.add_writer(MyWriter);
+//! let outcome = run(&registry, "testdata".as_ref(), &SuiteOptions::default());
+//! assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);
+//! ```
 
 #![forbid(unsafe_code)]
 
 pub mod dag;
 pub mod dag_check;
+pub mod faults;
 pub mod layouts;
 pub mod models;
 pub mod naive;

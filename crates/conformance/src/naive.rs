@@ -496,3 +496,117 @@ fn absolute(number: Number) -> Number {
         Number::Nan { payload, .. } => Number::Nan { negative: false, payload },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelferry_core::expr::{Arena, Dim};
+    use modelferry_core::inputs::MemInputs;
+
+    fn items(build: impl FnOnce(&mut Arena) -> Result<NodeId>) -> Vec<u8> {
+        let mut model = Model::default();
+        let node = build(&mut model.nodes).unwrap();
+        evaluate(&model, &MemInputs::default(), node).unwrap()
+    }
+
+    fn floats(arena: &mut Arena, values: &[f32]) -> Result<NodeId> {
+        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let of = arena.inline(bytes)?;
+        arena.decode(of, DType::F32, values.len() as u64, Packing::default())
+    }
+
+    #[test]
+    fn sub_byte_items_lie_as_their_packing_says() {
+        let low_first = |arena: &mut Arena, bits| {
+            let of = arena.inline(vec![0b1110_0100, 0b0000_0001, 0b1000_0000])?;
+            arena.decode(of, DType::F6E2M3, 4, Packing { bits, ..Packing::default() })
+        };
+        assert_eq!(
+            items(|arena| low_first(arena, BitOrder::Low)),
+            [0b10_0100, 0b00_0111, 0b00_0000, 0b10_0000]
+        );
+        assert_eq!(
+            items(|arena| low_first(arena, BitOrder::High)),
+            [0b11_1001, 0b00_0000, 0b00_0110, 0b00_0000]
+        );
+        for bits in [BitOrder::Low, BitOrder::High] {
+            let packing = Packing { bits, ..Packing::default() };
+            let packed = pack(&[1, 2, 3], DType::U4, packing);
+            assert_eq!(unpack(&packed, DType::U4, 3, packing).bytes, [1, 2, 3]);
+        }
+        assert_eq!(pack(&[1, 2, 3, 4, 5, 6, 7, 8], DType::C64, Packing::BIG), [4, 3, 2, 1, 8, 7, 6, 5]);
+    }
+
+    #[test]
+    fn views_boxes_and_groups() {
+        let letters = |arena: &mut Arena| arena.inline(*b"abcdef");
+        let text = |build: &dyn Fn(&mut Arena, NodeId) -> Result<NodeId>| {
+            let bytes = items(|arena| {
+                let of = letters(arena)?;
+                build(arena, of)
+            });
+            String::from_utf8(bytes).unwrap()
+        };
+        let dims = |dims: &[(u64, i64)]| -> Vec<Dim> {
+            dims.iter().map(|&(count, stride)| Dim { count, stride }).collect()
+        };
+        assert_eq!(text(&|arena, of| arena.view(of, 0, &dims(&[(3, 1), (2, 3)]))), "adbecf");
+        assert_eq!(text(&|arena, of| arena.view(of, 5, &dims(&[(3, -2), (2, 0)]))), "ffddbb");
+        assert_eq!(text(&|arena, of| arena.gather(of, 2, vec![2, 0, 2])), "efabef");
+        let halves = |arena: &mut Arena, of| {
+            let (left, right) = (arena.slice(of, 0, 2)?, arena.slice(of, 2, 4)?);
+            let part = |at, width, node| Part { lo: [0, at].into(), extent: [2, width].into(), node };
+            arena.assemble(&[2, 3], vec![part(2, 1, left), part(0, 2, right)])
+        };
+        assert_eq!(text(&halves), "cdaefb");
+    }
+
+    #[test]
+    fn numbers_from_streams() {
+        let varints = |bytes: &'static [u8], n, dtype, tag, sign| {
+            items(|arena| {
+                let of = arena.inline(bytes)?;
+                arena.varints(of, n, dtype, tag, sign)
+            })
+        };
+        assert_eq!(varints(&[0x96, 1, 3], 2, DType::U16, None, VarintSign::Plain), [150, 0, 3, 0]);
+        assert_eq!(varints(&[8, 3, 8, 4], 2, DType::I8, Some(8), VarintSign::ZigZag), [0xfe, 2]);
+    }
+
+    #[test]
+    fn q8_0_as_ggml_has_it() {
+        let mut values = [0f32; 32];
+        values[..5].copy_from_slice(&[127.0, -127.0, 0.5, -0.5, 1.4]);
+        let block = items(|arena| {
+            let of = floats(arena, &values)?;
+            arena.block(BlockFn::Quantize, of, DType::Q8_0, 32, None)
+        });
+        assert_eq!(block[..7], [0x00, 0x3c, 127, 0x81, 1, 0xff, 1]);
+    }
+
+    #[test]
+    fn reductions_and_pruning() {
+        let values = [1.0, -4.0, f32::NAN, 2.0, -0.0, 0.0];
+        let reduce = |f, group| {
+            let bytes = items(|arena| {
+                let of = floats(arena, &values)?;
+                arena.reduce(f, of, group)
+            });
+            bytes.chunks(4).map(|item| f32::from_bits(little(item) as u32)).collect::<Vec<_>>()
+        };
+        assert_eq!(reduce(ReduceFn::AbsMax, 2)[0], 4.0);
+        assert!(reduce(ReduceFn::Min, 2)[1].is_nan());
+        assert!(reduce(ReduceFn::Max, 2)[2].is_sign_positive());
+        assert_eq!(reduce(ReduceFn::KthAbs { k: 1 }, 6), [4.0]);
+        let sum = items(|arena| {
+            let of = floats(arena, &[0.5, 1.0, -4.0])?;
+            arena.reduce(ReduceFn::MeanAbs, of, 3)
+        });
+        assert_eq!(sum, (5.5f64 / 3.0).to_le_bytes());
+        let pruned = items(|arena| {
+            let of = floats(arena, &[1.0, -1.0, 0.5, 1.0])?;
+            arena.block(BlockFn::PruneNm { keep: 2, of: 4 }, of, DType::F32, 4, None)
+        });
+        assert_eq!(pruned, [1.0f32, -1.0, 0.0, 0.0].map(f32::to_le_bytes).concat());
+    }
+}

@@ -107,11 +107,15 @@ pub fn loss(loss: &Loss) -> Value {
 
 /// Metadata as an object, in its order.
 pub fn metadata(metadata: &[(String, Metadata)]) -> Value {
-    let value = |value: &Metadata| match value {
+    Value::Object(metadata.iter().map(|(key, found)| (key.clone(), value(found))).collect())
+}
+
+/// A metadata value.
+pub fn value(value: &Metadata) -> Value {
+    match value {
         Metadata::Text(text) => Value::from(text.as_str()),
         other => Value::from(format!("{other:?}")),
-    };
-    Value::Object(metadata.iter().map(|(key, found)| (key.clone(), value(found))).collect())
+    }
 }
 
 /// A number as JSON, or the word for one that JSON does not have.

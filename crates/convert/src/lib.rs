@@ -1,12 +1,13 @@
 //! The pipeline as a library: pick a reader, read, edit, pick a writer, lay out, execute, report.
 //!
-//! Nothing here prints or reads the command line. [`convert`], [`inspect`](inspect::inspect) and
-//! [`diff`](diff::diff) take a [`Context`] (what is there: plugins, disk, settings, cancellation) and a job (what is
+//! Nothing here prints or reads the command line. [`convert`], [`inspect`](inspect::inspect),
+//! [`diff`](diff::diff), [`verify`](verify::verify) and [`edit`](edit::edit) take a [`Context`] (what is there: plugins, disk, settings, cancellation) and a job (what is
 //! wanted), and give values that the command line renders and that tests look at.
 
 #![forbid(unsafe_code)]
 
 pub mod diff;
+pub mod edit;
 pub mod fold;
 pub mod inspect;
 pub mod job;
@@ -15,13 +16,15 @@ pub mod open;
 pub mod pick;
 pub mod report;
 pub mod values;
+pub mod verify;
 
 mod capabilities;
 mod host;
 mod pipeline;
 mod policy;
+mod readback;
 mod sniff;
-mod verify;
+mod watched;
 
 pub use host::Asked;
 pub use job::{Context, Job, PluginOptions, Policy};

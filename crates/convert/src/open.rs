@@ -2,13 +2,14 @@
 
 use crate::host::{Asked, EngineHost};
 use crate::job::{Context, PluginOptions};
+use crate::watched::watched;
 use crate::{pick, sniff};
 use modelferry_core::expr::Op;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
-use modelferry_core::plugin::ReaderInfo;
-use modelferry_core::{ErrorKind, Result};
+use modelferry_core::plugin::{Reader, ReaderInfo};
+use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::Source;
 use modelferry_engine::disk::DiskInputs;
 use std::collections::BTreeSet;
@@ -59,24 +60,32 @@ impl Opened {
 /// ([`pick::check_options`]).
 pub fn open(cx: &Context<'_>, path: &Path, from: Option<&str>, options: &PluginOptions) -> Result<Opened> {
     let inputs = Arc::new(DiskInputs::open(Arc::clone(&cx.io), path)?.limits(&cx.settings.limits));
-    let reader = pick::reader(cx.registry, from, &*inputs)?;
+    let reader = watched(&*inputs, |inputs| pick::reader(cx.registry, from, inputs))?;
+    match read(cx, Arc::clone(&inputs), reader, options) {
+        // A git-lfs pointer under `--from safetensors` is better called one than a bad header.
+        Err(error) if error.kind() == ErrorKind::Malformed && from.is_some() => {
+            Err(sniff::foreign(&*inputs)?.unwrap_or(error))
+        }
+        result => result,
+    }
+}
+
+/// Reads and validates with a reader at hand.
+pub(crate) fn read(
+    cx: &Context<'_>,
+    inputs: Arc<DiskInputs>,
+    reader: &dyn Reader,
+    options: &PluginOptions,
+) -> Result<Opened> {
     let info = reader.info();
     let options = Options::resolve(info.options, options)?;
     let mut asked = vec![];
-    let mut host = EngineHost { inputs: &*inputs, settings: cx.settings, asked: &mut asked };
-    let read = reader.read(&*inputs, &options, &mut host).and_then(|model| {
-        model.validate(&cx.settings.limits)?;
-        Ok(model)
-    });
-    let model = match read {
-        Ok(model) => model,
-        Err(error) if error.kind() == ErrorKind::Malformed => {
-            // A git-lfs pointer under `--from safetensors` is better called one than a bad header.
-            return Err(sniff::foreign(&*inputs)?
-                .filter(|_| from.is_some())
-                .unwrap_or(error.format(info.format)));
-        }
-        Err(error) => return Err(error.format(info.format)),
+    let context = |error: Error| error.format(info.format);
+    let read = |inputs: &dyn Inputs| {
+        let mut host = EngineHost { inputs, settings: cx.settings, asked: &mut asked };
+        reader.read(inputs, &options, &mut host)
     };
+    let model = watched(&*inputs, read).map_err(context)?;
+    model.validate(&cx.settings.limits).map_err(context)?;
     Ok(Opened { reader: info, inputs, model, asked })
 }

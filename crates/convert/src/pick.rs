@@ -102,13 +102,12 @@ pub fn target<'a>(
     let Some(name) = output.file_name() else {
         return Err(Error::usage("the output has no file name").file(shown));
     };
-    let Some(name) = name.to_str() else {
-        return Err(Error::usage("the output's name is not UTF-8").file(shown));
-    };
+    // Writers make text of it; publishing knows the name behind U+FFFD.
+    let name = name.to_string_lossy();
     // `x.safetensors.index.json` stands for shards of `x.safetensors`.
     let (file_name, is_index) = match name.strip_suffix(".index.json") {
         Some(plain) if !plain.is_empty() => (plain, true),
-        _ => (name, false),
+        _ => (&*name, false),
     };
     let writer = match to {
         Some(format) => registry.writer(format)?,

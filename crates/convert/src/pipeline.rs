@@ -4,13 +4,13 @@ use crate::host::EngineHost;
 use crate::job::{Context, Job};
 use crate::open::{Opened, open};
 use crate::report::Report;
-use crate::{capabilities, pick, policy, verify};
+use crate::{capabilities, pick, policy, readback};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{LayoutRequest, Reader};
 use modelferry_core::{Error, Result};
-use modelferry_engine::publish::{Output, Replace};
+use modelferry_engine::publish::{Output, Replace, remove_leftovers};
 use modelferry_engine::{CastStats, Plan, Source, execute};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +66,10 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let identities = inputs.identities();
     let place =
         Output { path: &job.output, files: &report.files, root: layout.root, replace, inputs: &identities };
+    if !job.dry_run {
+        // Also before a run that will be refused: the one that made the output may have been killed while tidying up.
+        remove_leftovers(&*cx.io, &job.output);
+    }
     report.stale = place.stale(&*cx.io)?.iter().map(|path| path.display().to_string()).collect();
     if job.dry_run {
         return Ok(());
@@ -88,7 +92,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         policy::check(&observed, &job.policy, info.format)?;
         if let Some(reader) = verifier {
             let root = staged.path(layout.root);
-            report.n_verified = Some(verify::check(cx, source, &root, reader, info)?);
+            report.n_verified = Some(readback::check(cx, source, &root, reader, info)?);
         }
         Ok(())
     })?;

@@ -23,6 +23,12 @@ pub trait Inputs: Send + Sync {
     /// `..`, NUL, or a link that resolves outside) or names no regular file.
     fn open(&self, relative: &str) -> Result<FileId>;
 
+    /// Says that a file that was opened is not part of the model after all, until it is opened again: an index that
+    /// turned out to be another model's may change, and be replaced, while this one is read.
+    fn release(&self, file: FileId) {
+        let _ = file;
+    }
+
     /// Names of the files beside the root, for the readers whose model is a folder. Sorted.
     fn list(&self) -> Result<Vec<String>>;
 

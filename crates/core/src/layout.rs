@@ -75,7 +75,10 @@ pub struct FileRange {
     pub bytes: Range<u64>,
 }
 
-/// A checksum over output bytes, taken before patches are applied.
+/// A checksum over output bytes.
+///
+/// CRC-32s are taken while every hole is still zero; SHA-256s once the holes of all CRC-32s are filled and before
+/// their own are, so that they can cover a finished archive.
 #[derive(Clone, Debug)]
 pub struct Digest {
     /// Which function.

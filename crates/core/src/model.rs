@@ -29,6 +29,8 @@ pub struct Model {
     pub metadata: Vec<(String, Value)>,
     /// Digests that the source states about itself; the engine checks those whose bytes it reads.
     pub claims: Vec<Claim>,
+    /// What the reader has compared and does not insist on; `verify` does.
+    pub checks: Vec<Check>,
     /// Sources behind [`Op::Plugin`].
     pub sources: Vec<Arc<dyn PayloadSource>>,
     /// What the reader saw and did not carry.
@@ -77,6 +79,22 @@ pub struct Claim {
     pub node: NodeId,
     /// Its CRC-32 (IEEE 802.3, as in zip).
     pub crc32: u32,
+}
+
+/// A rule of the format, or a statement of the source about itself, that does not decide how the source is read: a
+/// reader looks whether it holds and goes on if it does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// The file that it is about.
+    pub file: String,
+    /// What is to hold, as a fault: `"total_size is not the sum of the tensors' bytes"`.
+    pub fault: &'static str,
+    /// What is stated or demanded.
+    pub expected: String,
+    /// What there is.
+    pub found: String,
+    /// Whether it holds.
+    pub holds: bool,
 }
 
 /// Bytes that only a plugin can make.
@@ -142,8 +160,13 @@ impl Model {
 
     /// The part of a file that a tensor's bytes are, if its expression is just that: nothing computed, nothing moved.
     pub fn verbatim(&self, idx: TensorIdx) -> Option<(FileId, u64)> {
-        let mut id = self.tensors.get(idx)?.data;
-        let mut skipped = 0u64;
+        let tensor = self.tensors.get(idx)?;
+        let (mut id, mut skipped) = (tensor.data, 0u64);
+        // Bits behind the last element of a byte are not part of the tensor: a copy would carry them along.
+        if tensor.dtype.bits().is_some_and(|bits| u128::from(tensor.n_elements()) * u128::from(bits) % 8 != 0)
+        {
+            return None;
+        }
         loop {
             match &self.nodes[id].op {
                 Op::Region { file, at } => return Some((*file, at + skipped)),

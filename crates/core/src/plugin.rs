@@ -4,7 +4,7 @@
 //! [`Writer`] takes one and returns a layout. Call order: `identify* → read` and `layout`.
 
 use crate::dtype::DType;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expr::NodeId;
 use crate::inputs::Inputs;
 use crate::layout::Layout;
@@ -101,6 +101,17 @@ pub trait Writer: Send + Sync {
         request: &LayoutRequest<'_>,
         host: &mut dyn Host,
     ) -> Result<(Layout, Vec<Loss>)>;
+
+    /// The bytes of a file that was read from the single file of this format called `file_name`, and of which only
+    /// metadata has changed since: what `edit` writes. Tensors stay in their order whatever the writer thinks of it,
+    /// metadata too, and nothing of the writer's own is added.
+    ///
+    /// Errors: [`Unsupported`](crate::error::ErrorKind::Unsupported) from a writer that cannot promise this, as none
+    /// does by default.
+    fn relayout(&self, view: &ModelView<'_>, file_name: &str, host: &mut dyn Host) -> Result<Layout> {
+        let _ = (view, file_name, host);
+        Err(Error::unsupported("metadata of this format cannot be edited yet").format(self.info().format))
+    }
 }
 
 /// What a writer is asked for besides the model.

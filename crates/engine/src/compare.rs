@@ -6,6 +6,7 @@ use crate::tiling::Tiling;
 use modelferry_core::model::TensorIdx;
 use modelferry_core::{DType, Error, ErrorKind, Result};
 use modelferry_kernels::cast::{CastStats, Caster};
+use modelferry_kernels::crc::Crc32Sum;
 
 /// What counts as equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -76,6 +77,33 @@ impl<'a> Comparison<'a> {
         let mut cx = Cx::new(self.settings.tile_bytes() as usize);
         self.a.check_claims(&|_| true, &mut cx)?;
         self.b.check_claims(&|_| true, &mut cx)
+    }
+
+    /// Checksums of the items of tensor `idx_a` of the first and of tensor `idx_b` of the second model, to look for
+    /// tensors that have changed places. Equal ones are only likely to be equal.
+    pub fn checksums(&self, idx_a: TensorIdx, idx_b: TensorIdx) -> Result<(u32, u32)> {
+        Ok((self.checksum(&self.a, idx_a)?, self.checksum(&self.b, idx_b)?))
+    }
+
+    fn checksum(&self, of: &Evaluator<'_>, idx: TensorIdx) -> Result<u32> {
+        let tensor = &of.source.model.tensors[idx];
+        let node = &of.source.model.nodes[tensor.data];
+        let item = node.dtype.item_bytes() as usize;
+        let budget = self.settings.tile_bytes();
+        let tiling = Tiling::of(of, tensor.data, budget);
+        let (mut cx, mut bytes, mut sum) = (Cx::new(budget as usize), vec![], Crc32Sum::default());
+        for tile in 0..tiling.len() {
+            self.control.check()?;
+            let tile = tiling.tile(tile);
+            bytes.resize(tile.n() * item, 0);
+            of.fill(tensor.data, &tile.access(), &mut bytes, &mut cx)
+                .map_err(|error| error.tensor(&tensor.name))?;
+            for (at, from, n) in tile.runs() {
+                let n_after = (node.n - at - n as u64) * item as u64;
+                sum.add(&bytes[from * item..][..n * item], n_after);
+            }
+        }
+        Ok(sum.finish(node.byte_len()))
     }
 
     /// Compares tensor `idx_a` of the first with tensor `idx_b` of the second model. Shapes must agree;

@@ -54,6 +54,17 @@ struct Entry {
     /// Without links.
     real: PathBuf,
     stat: Stat,
+    /// Looked at and found to be no part of the model.
+    is_released: bool,
+}
+
+impl Known {
+    /// A released file is part of the model again.
+    fn retake(&mut self, file: FileId) {
+        if let Some(entry) = self.files.get_mut(file.0 as usize) {
+            entry.is_released = false;
+        }
+    }
 }
 
 impl DiskInputs {
@@ -129,20 +140,26 @@ impl DiskInputs {
         self.known().files.get(file.0 as usize).map(|entry| entry.stat.fingerprint)
     }
 
-    /// The files opened so far, the root included.
+    /// The files opened so far that are part of the model, the root included.
     pub fn used(&self) -> HashSet<FileId> {
-        (0..self.known().files.len() as u32).map(FileId).collect()
+        let known = self.known();
+        let used = known.files.iter().zip(0..).filter(|(entry, _)| !entry.is_released);
+        used.map(|(_, idx)| FileId(idx)).collect()
     }
 
     /// Which files those are, for [`publish`](crate::publish) to keep its hands off.
     pub fn identities(&self) -> Vec<Identity> {
-        self.known().files.iter().map(|entry| entry.stat.fingerprint.identity).collect()
+        let known = self.known();
+        let used = known.files.iter().filter(|entry| !entry.is_released);
+        used.map(|entry| entry.stat.fingerprint.identity).collect()
     }
 
     /// The input that `path` leads to, by whatever links.
     pub fn find(&self, path: &Path) -> Result<Option<FileId>> {
         let Some(stat) = look(&*self.io, path, Follow::Yes)? else { return Ok(None) };
-        let is_it = |entry: &Entry| entry.stat.fingerprint.identity == stat.fingerprint.identity;
+        let is_it = |entry: &Entry| {
+            !entry.is_released && entry.stat.fingerprint.identity == stat.fingerprint.identity
+        };
         Ok(self.known().files.iter().position(is_it).map(|idx| FileId(idx as u32)))
     }
 
@@ -177,7 +194,7 @@ impl DiskInputs {
     /// Fails if a file opened so far was replaced, resized or written to since: the last thing before publication.
     pub fn check_unchanged(&self) -> Result<()> {
         let entries = self.known().files.clone();
-        for entry in entries {
+        for entry in entries.into_iter().filter(|entry| !entry.is_released) {
             match look(&*self.io, &entry.shown, Follow::Yes)? {
                 Some(stat) if stat.fingerprint == entry.stat.fingerprint => {}
                 _ => return Err(changed(&entry.shown)),
@@ -217,12 +234,13 @@ impl DiskInputs {
         let mut known = self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(&file) = known.by_name.get(&name) {
             known.by_name.insert(asked, file);
+            known.retake(file);
             return Ok(file);
         }
         let idx = known.files.len();
         Limits::check("the model is made of too many files", idx as u64 + 1, self.max_files)?;
         let file = FileId(idx as u32);
-        known.files.push(Entry { name: name.clone(), shown, real, stat });
+        known.files.push(Entry { name: name.clone(), shown, real, stat, is_released: false });
         known.by_name.insert(asked, file);
         known.by_name.insert(name, file);
         drop(known);
@@ -300,7 +318,9 @@ impl Inputs for DiskInputs {
     }
 
     fn open(&self, relative: &str) -> Result<FileId> {
-        if let Some(&file) = self.known().by_name.get(relative) {
+        let known = self.known().by_name.get(relative).copied();
+        if let Some(file) = known {
+            self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner()).retake(file);
             return Ok(file);
         }
         let plain = self.plain(relative)?;
@@ -330,6 +350,16 @@ impl Inputs for DiskInputs {
             .collect::<Vec<_>>()
             .join("/");
         self.add(relative.to_owned(), name, shown, real)
+    }
+
+    fn release(&self, file: FileId) {
+        let mut known = self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        // The root was named by the user.
+        if file != self.root()
+            && let Some(entry) = known.files.get_mut(file.0 as usize)
+        {
+            entry.is_released = true;
+        }
     }
 
     /// Regular files and links of the root's own folder. Those whose names are no UTF-8 are shown with U+FFFD, and

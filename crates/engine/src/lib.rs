@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod ask;
+mod audit;
 mod compare;
 mod control;
 pub mod disk;
@@ -18,6 +19,7 @@ mod stats;
 mod tiling;
 
 pub use ask::{answer, read_items};
+pub use audit::{Audit, Fault, check_claims};
 pub use compare::{Comparison, TensorDiff, Tolerance};
 pub use control::{Control, Settings};
 pub use eval::Source;

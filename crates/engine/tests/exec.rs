@@ -1,5 +1,8 @@
 //! Layouts executed on real files: every way a task can be done gives the same bytes.
 
+// Helpers of tests panic as tests do.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use common::TempDir;

@@ -132,7 +132,7 @@ impl Context<'_> {
         let fault = self.fault.unwrap_or_else(|| {
             let message = error.to_string();
             let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-            Error::malformed(format!("the index is not a weight map: {message}"))
+            Error::malformed(format!("the index is not a weight map: {}", shown_fault(message)))
         });
         // serde_json counts columns in bytes from 1.
         let lines = text.split_inclusive('\n').take(error.line().saturating_sub(1));
@@ -143,6 +143,27 @@ impl Context<'_> {
             None => fault,
         }
     }
+}
+
+/// Enough of what a file says for a message about it.
+fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}
+
+/// serde_json repeats the string that it did not expect, which may be the whole index.
+fn shown_fault(message: &str) -> Cow<'_, str> {
+    const MOST: usize = 300;
+    if message.len() <= MOST {
+        return Cow::Borrowed(message);
+    }
+    // What it wanted comes last.
+    let wanted = message.rsplit_once(", expected ").map_or("", |(_, wanted)| wanted);
+    Cow::Owned(format!("{}, expected {}", shown(message), shown(wanted)))
 }
 
 /// A string, borrowed from the text unless it contains escapes.
@@ -189,7 +210,7 @@ impl<'de> Visitor<'de> for IndexVisitor<'_, '_> {
                 }
             };
             if repeated {
-                return Err(cx.fail(Error::malformed(format!("key {key:?} appears twice"))));
+                return Err(cx.fail(Error::malformed(format!("key {:?} appears twice", shown(&key)))));
             }
         }
         let Some((files, weights)) = weights else {
@@ -225,7 +246,9 @@ impl<'de> Visitor<'de> for MetadataSeed<'_, '_> {
         let mut keys = HashSet::new();
         while let Some(Text(key)) = map.next_key()? {
             if !keys.insert(key.clone()) {
-                return Err(self.0.fail(Error::malformed(format!("metadata key {key:?} appears twice"))));
+                return Err(self
+                    .0
+                    .fail(Error::malformed(format!("metadata key {:?} appears twice", shown(&key)))));
             }
             let value: &RawValue = map.next_value()?;
             pairs.push((key.into_owned(), value.get().to_owned()));

@@ -18,3 +18,13 @@ pub mod zip;
 
 #[cfg(test)]
 mod testing;
+
+/// Enough of what a file says for a message about it: a name may have 64 KiB, and a key or a value a header's length.
+fn shown(text: &str) -> String {
+    const MOST: usize = 100;
+    let mut short: String = text.chars().take(MOST).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
+}

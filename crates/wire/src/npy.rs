@@ -18,6 +18,7 @@
 //! assert_eq!((header.data_at, header.data_len), (128, 24));
 //! ```
 
+use crate::shown;
 use crate::zip::extra_field;
 use modelferry_core::dtype::DType;
 use modelferry_core::error::{Error, Result};
@@ -217,7 +218,9 @@ impl Scanner<'_> {
                 "shape" => shape.replace(self.shape(limits)?).is_some(),
                 _ => {
                     self.at = key_at;
-                    return Err(self.fault("unknown key in the npy header").found(format_args!("{key:?}")));
+                    return Err(self
+                        .fault("unknown key in the npy header")
+                        .found(format_args!("{:?}", shown(&key))));
                 }
             };
             if repeated {

@@ -21,6 +21,7 @@
 //! assert_eq!((header.tensors[0].begin, header.tensors[0].end), (0, 12));
 //! ```
 
+use crate::shown;
 use modelferry_core::dtype::DType;
 use modelferry_core::error::{Error, Result};
 use modelferry_core::inputs::{FileId, Inputs};
@@ -217,7 +218,7 @@ impl Context<'_> {
             let message = error.to_string();
             // The position goes where every other offset goes.
             let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
-            Error::malformed(format!("the header is not a tensor table: {message}"))
+            Error::malformed(format!("the header is not a tensor table: {}", shown_fault(message)))
         });
         let fault = match offset_of(text, error.line(), error.column()) {
             Some(offset) => fault.offset(LENGTH_BYTES + offset),
@@ -228,6 +229,17 @@ impl Context<'_> {
             None => fault,
         }
     }
+}
+
+/// serde_json repeats the string that it did not expect, which may be the whole header.
+fn shown_fault(message: &str) -> Cow<'_, str> {
+    const MOST: usize = 300;
+    if message.len() <= MOST {
+        return Cow::Borrowed(message);
+    }
+    // What it wanted comes last.
+    let wanted = message.rsplit_once(", expected ").map_or("", |(_, wanted)| wanted);
+    Cow::Owned(format!("{}, expected {}", shown(message), shown(wanted)))
 }
 
 /// Byte offset of a position of serde_json, whose columns count bytes from 1.
@@ -333,7 +345,9 @@ impl<'de> Visitor<'de> for MetadataSeed<'_, '_> {
         let mut keys = HashSet::new();
         while let Some(Text(key)) = map.next_key()? {
             if !keys.insert(key.clone()) {
-                return Err(self.0.fail(Error::malformed(format!("metadata key {key:?} appears twice"))));
+                return Err(self
+                    .0
+                    .fail(Error::malformed(format!("metadata key {:?} appears twice", shown(&key)))));
             }
             let Text(value) = map.next_value()?;
             pairs.push((key.into_owned(), value.into_owned()));
@@ -382,7 +396,7 @@ impl<'de> Visitor<'de> for EntrySeed<'_, '_> {
                 }
             };
             if repeated {
-                return Err(cx.fail(Error::malformed(format!("key {key:?} appears twice"))));
+                return Err(cx.fail(Error::malformed(format!("key {:?} appears twice", shown(&key)))));
             }
         }
         for key in others {
@@ -485,7 +499,7 @@ fn check_tiling(header: &Header) -> Result<()> {
         if tensor.begin != cursor {
             let what = match before {
                 _ if tensor.begin > cursor => Cow::from("a hole in the data comes before it"),
-                Some(before) => Cow::from(format!("its data overlaps that of {:?}", before.name)),
+                Some(before) => Cow::from(format!("its data overlaps that of {:?}", shown(&before.name))),
                 None => Cow::from("its data overlaps another's"),
             };
             return Err(Error::malformed(what)
@@ -549,6 +563,38 @@ pub fn write_header<'a>(
     tensors: impl IntoIterator<Item = NewEntry<'a>>,
     metadata: Option<&BTreeMap<String, String>>,
 ) -> Result<WrittenHeader> {
+    header_text(tensors, metadata).and_then(|(bytes, data_len)| padded(bytes, data_len, None))
+}
+
+/// As [`write_header`], for a file that has been there before: metadata in the order given, and where the data began
+/// at byte `data_at`, an aligned one, it begins at the same place of a page. File systems that share blocks between
+/// files can then share those of the data, and who changes a value back gets the same file back.
+pub fn rewrite_header<'a>(
+    tensors: impl IntoIterator<Item = NewEntry<'a>>,
+    metadata: &[(&str, &str)],
+    data_at: u64,
+) -> Result<WrittenHeader> {
+    struct InOrder<'m>(&'m [(&'m str, &'m str)]);
+    impl Serialize for InOrder<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().copied())
+        }
+    }
+    let metadata = (!metadata.is_empty()).then_some(InOrder(metadata));
+    let (bytes, data_len) = header_text(tensors, metadata.as_ref())?;
+    padded(bytes, data_len, data_at.is_multiple_of(ALIGN).then_some(data_at))
+}
+
+/// Alignment of the data: what the format's own writer pads to.
+const ALIGN: u64 = 8;
+/// What file systems share blocks by.
+const PAGE: u64 = 4096;
+
+/// Length field (still zero) and text of a header, and the bytes of data behind it.
+fn header_text<'a>(
+    tensors: impl IntoIterator<Item = NewEntry<'a>>,
+    metadata: Option<&impl Serialize>,
+) -> Result<(Vec<u8>, u64)> {
     let mut bytes = vec![0; LENGTH_BYTES as usize];
     bytes.push(b'{');
     if let Some(metadata) = metadata {
@@ -585,7 +631,16 @@ pub fn write_header<'a>(
         check_header_len(&bytes)?;
     }
     bytes.push(b'}');
-    bytes.resize(bytes.len().next_multiple_of(8), b' ');
+    Ok((bytes, data_len))
+}
+
+/// Completes a header: spaces up to the alignment, and if there is such, to the place of `like` in its page.
+fn padded(mut bytes: Vec<u8>, data_len: u64, like: Option<u64>) -> Result<WrittenHeader> {
+    let mut len = (bytes.len() as u64).next_multiple_of(ALIGN);
+    if let Some(like) = like {
+        len += (like % PAGE + PAGE - len % PAGE) % PAGE;
+    }
+    bytes.resize(len as usize, b' ');
     check_header_len(&bytes)?;
     let header_len = bytes.len() as u64 - LENGTH_BYTES;
     bytes[..LENGTH_BYTES as usize].copy_from_slice(&header_len.to_le_bytes());
@@ -881,5 +936,24 @@ mod tests {
             assert!(!ours || SafeTensors::read_metadata(bytes).is_ok());
             ours
         });
+    }
+
+    #[test]
+    fn a_rewritten_header_keeps_the_data_at_its_place_of_a_page() {
+        let entry = NewEntry { name: "w", dtype: DType::U8, shape: &[3] };
+        let rewrite = |metadata: &[(&str, &str)], data_at: u64| {
+            let bytes = rewrite_header([entry], metadata, data_at).unwrap().bytes;
+            let header = parse(&[&bytes[..], &[0; 3]].concat()).unwrap();
+            let found = header.metadata.unwrap_or_default();
+            let wanted: Vec<_> = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            assert_eq!(found, wanted, "in their order");
+            header.data_at
+        };
+        assert_eq!(rewrite(&[], 64), 64);
+        assert_eq!(rewrite(&[("z", "1"), ("a", "2")], 64), 64 + 4096);
+        assert_eq!(rewrite(&[], 64 + 4096), 64, "and back");
+        assert_eq!(rewrite(&[("k", &"x".repeat(5000))], 8200), 8200);
+        // One that was not aligned has no place worth keeping.
+        assert_eq!(rewrite(&[], 65), 64);
     }
 }

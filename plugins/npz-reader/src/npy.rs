@@ -39,7 +39,7 @@ impl Reader for NpyReader {
         let header = read_header(inputs, Window { file: root, at: 0, len }, host.limits())?;
         header.check_len(len).map_err(|error| error.file(&file_name))?;
         let mut model = Model::default();
-        let bytes = model.nodes.region(root, 0, len)?;
+        let bytes = model.nodes.region(root, 0, len).map_err(|error| error.file(&file_name))?;
         let name = file_name.strip_suffix(".npy").unwrap_or(&file_name);
         add_array(&mut model, name, &header, bytes, None, options).map_err(|error| error.file(&file_name))?;
         Ok(model)

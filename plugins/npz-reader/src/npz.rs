@@ -1,7 +1,7 @@
 //! An archive of arrays.
 
 use crate::array::{OPTIONS, add_array};
-use modelferry_core::expr::Codec;
+use modelferry_core::expr::{Codec, NodeId};
 use modelferry_core::inputs::{Inputs, Window};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Claim, Model};
@@ -10,6 +10,7 @@ use modelferry_core::plugin::{Answer, Host, Query, Reader, ReaderInfo, Verdict};
 use modelferry_core::{Error, Result};
 use modelferry_wire::npy::{Header, MAGIC, Parsed, decode_dtype, parse, read_header};
 use modelferry_wire::zip::{Directory, Entry, Method};
+use std::collections::HashSet;
 
 /// The reader of archives. A tensor is named after its member, without `.npy`.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +53,15 @@ impl Reader for NpzReader {
         let directory =
             Directory::read(inputs, Window { file: root, at: 0, len: inputs.len(root) }, host.limits())?;
         let mut model = Model::default();
+        let mut names = HashSet::with_capacity(directory.entries.len());
         for entry in &directory.entries {
             let name = entry.name.strip_suffix(".npy").unwrap_or(&entry.name);
             let place = |error: Error| error.file(inputs.name(root)).tensor(name).offset(entry.data_at);
             let Some(header) = member_header(inputs, &directory, entry, host).map_err(place)? else {
                 if !entry.name.ends_with('/') {
+                    // Not ours to read, but the archive states its checksum all the same.
+                    let bytes = member_bytes(&mut model, &directory, entry).map_err(place)?;
+                    model.claims.push(Claim { node: bytes, crc32: entry.crc32 });
                     model.losses.push(Loss::declared(
                         LossKind::Metadata,
                         &entry.name,
@@ -65,16 +70,28 @@ impl Reader for NpzReader {
                 }
                 continue;
             };
-            header.check_len(entry.len).map_err(place)?;
-            let mut bytes = model.nodes.region(root, entry.data_at, entry.compressed_len).map_err(place)?;
-            if entry.method == Method::Deflated {
-                bytes = model.nodes.inflate(bytes, Codec::Deflate, entry.len).map_err(place)?;
+            if !names.insert(name) {
+                return Err(place(
+                    Error::malformed("two members are arrays of this name").offset(entry.header_at),
+                ));
             }
+            header.check_len(entry.len).map_err(place)?;
+            let bytes = member_bytes(&mut model, &directory, entry).map_err(place)?;
             model.claims.push(Claim { node: bytes, crc32: entry.crc32 });
             let stated = decode_dtype(&entry.extra).map_err(place)?;
             add_array(&mut model, name, &header, bytes, stated, options).map_err(place)?;
         }
         Ok(model)
+    }
+}
+
+/// Adds a member's bytes, inflated if need be.
+fn member_bytes(model: &mut Model, directory: &Directory, entry: &Entry) -> Result<NodeId> {
+    let window = directory.data(entry);
+    let bytes = model.nodes.region(window.file, window.at, window.len)?;
+    match entry.method {
+        Method::Stored => Ok(bytes),
+        Method::Deflated => model.nodes.inflate(bytes, Codec::Deflate, entry.len),
     }
 }
 

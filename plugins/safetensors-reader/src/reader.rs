@@ -4,11 +4,11 @@ use crate::{identify, sharded};
 use modelferry_core::expr::Packing;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::loss::{Loss, LossKind};
-use modelferry_core::model::{Model, Value};
+use modelferry_core::model::{Check, Model, Value};
 use modelferry_core::options::{OptionKind, OptionSpec, Options};
 use modelferry_core::plugin::{Host, Reader, ReaderInfo, Verdict};
 use modelferry_core::{Error, Result};
-use modelferry_wire::safetensors::{Header, parse_header};
+use modelferry_wire::safetensors::{Header, LENGTH_BYTES, MAX_HEADER_BYTES, parse_header};
 
 /// The safetensors reader.
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +70,14 @@ pub(crate) fn add_tensors(
         let data = model.nodes.decode(region, entry.dtype, n_items, Packing::default()).map_err(place)?;
         model.push(entry.name.as_str(), entry.dtype, entry.shape.to_vec(), data).map_err(place)?;
     }
+    let header_len = header.data_at - LENGTH_BYTES;
+    model.checks.push(Check {
+        file: inputs.name(file),
+        fault: "the header is longer than the format's own readers accept",
+        expected: format!("at most {MAX_HEADER_BYTES} bytes"),
+        found: format!("{header_len} bytes"),
+        holds: header_len <= MAX_HEADER_BYTES,
+    });
     for key in &header.ignored_keys {
         let detail = "a key inside tensor entries that the format does not define";
         model.losses.push(Loss::declared(LossKind::Metadata, key, detail));

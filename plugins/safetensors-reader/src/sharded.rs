@@ -4,7 +4,7 @@ use crate::identify::is_index_name;
 use crate::reader::{add_metadata, add_tensors};
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
-use modelferry_core::model::Model;
+use modelferry_core::model::{Check, Model};
 use modelferry_core::options::Options;
 use modelferry_core::{Error, Result};
 use modelferry_hf::index;
@@ -27,6 +27,8 @@ struct Named {
     name: String,
     /// The shard of each tensor, as its place in [`Set::files`].
     shard_of: HashMap<String, u32>,
+    /// What it says the tensors' bytes are together: the text of its entry, and the number if it is one.
+    total_size: Option<(String, Option<u64>)>,
 }
 
 impl Set {
@@ -48,12 +50,16 @@ impl Set {
         // The index of this name first, then whatever index lists the file: shards need not be numbered.
         let others = there.iter().filter(|file| is_index_name(file) && !is_own(file)).take(MAX_OTHER_INDEXES);
         for index_name in there.iter().filter(is_own).chain(others) {
-            let set = inputs.open(index_name).and_then(|index| Set::from_index(inputs, index, limits));
-            match set {
+            let index = match inputs.open(index_name) {
+                Err(error) if is_own(&index_name) => return Err(error),
+                Err(_) => continue,
+                Ok(index) => index,
+            };
+            match Set::from_index(inputs, index, limits) {
                 Ok(set) if set.files.contains(&name) => return Ok(Some(set)),
                 // A stale index, or another program's, says nothing about this file.
                 Err(error) if is_own(&index_name) => return Err(error),
-                _ => {}
+                _ => inputs.release(index),
             }
         }
         let Some(shard) = shard else { return Ok(None) };
@@ -75,7 +81,10 @@ impl Set {
         if index.weights.is_empty() {
             return Err(Error::malformed("the index names no tensor").file(inputs.name(file)));
         }
-        let named = Named { name: inputs.name(file), shard_of: index.weights.into_iter().collect() };
+        let text = index.metadata.iter().find(|(key, _)| key == index::TOTAL_SIZE);
+        let total_size = text.map(|(_, text)| (text.clone(), index.total_size()));
+        let shard_of = index.weights.into_iter().collect();
+        let named = Named { name: inputs.name(file), shard_of, total_size };
         Ok(Set { files: index.files, index: Some(named) })
     }
 
@@ -122,12 +131,24 @@ impl Set {
         let mut twice: HashSet<&str> = HashSet::new();
         if !unnamed.is_empty() {
             let mut names = HashSet::with_capacity(model.tensors.len());
-            twice.extend(model.tensors.iter().map(|tensor| &*tensor.name).filter(|name| !names.insert(*name)));
+            twice
+                .extend(model.tensors.iter().map(|tensor| &*tensor.name).filter(|name| !names.insert(*name)));
         }
         if let Some((tensor, shard)) = unnamed.iter().find(|(tensor, _)| twice.contains(tensor.as_str())) {
             return Err(Error::malformed("two shards hold this tensor")
                 .file(&self.files[*shard])
                 .tensor(tensor));
+        }
+        if let Some(Named { name, total_size: Some((text, stated)), .. }) = self.index {
+            let bytes =
+                model.tensors.iter().fold(0, |sum: u64, tensor| sum.saturating_add(tensor.byte_len()));
+            model.checks.push(Check {
+                file: name,
+                fault: "metadata.total_size is not the sum of the tensors' bytes",
+                expected: bytes.to_string(),
+                found: stated.map_or(text, |stated| stated.to_string()),
+                holds: stated == Some(bytes),
+            });
         }
         Ok(())
     }

@@ -5,10 +5,10 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{ModelView, TensorIdx, Value};
 use modelferry_core::options::{OptionKind, OptionSpec, Options};
 use modelferry_core::plugin::{Carries, Host, LayoutRequest, Shards, Writer, WriterInfo};
-use modelferry_core::{DType, Result};
+use modelferry_core::{DType, Error, Result};
 use modelferry_hf::index;
 use modelferry_hf::shards::{Item, index_name, plan_shards, shard_name};
-use modelferry_wire::safetensors::{NewEntry, write_header};
+use modelferry_wire::safetensors::{NewEntry, rewrite_header, write_header};
 use std::collections::BTreeMap;
 
 /// The safetensors writer.
@@ -64,7 +64,8 @@ impl Writer for SafetensorsWriter {
         let mut losses = vec![];
         let metadata = metadata(view, request.options);
         let mut order: Vec<TensorIdx> = (0..view.tensors().len()).collect();
-        if request.options.get("order") == Some("name") {
+        let by_name = request.options.get("order") == Some("name");
+        if by_name {
             order.sort_by_key(|&idx| view.tensor(idx).name());
         }
         let shards = match request.shards {
@@ -75,8 +76,20 @@ impl Writer for SafetensorsWriter {
             }
             Shards::Keep => by_source(view, order),
         };
+        if !shards.iter().flatten().is_sorted() {
+            losses.push(match by_name {
+                true => {
+                    Loss::declared(LossKind::Order, request.file_name, "tensors are ordered by name").asked()
+                }
+                false => {
+                    let detail =
+                        "tensors are read back shard by shard, and large ones have shards of their own";
+                    Loss::declared(LossKind::Order, request.file_name, detail)
+                }
+            });
+        }
         let mut layout = Layout::default();
-        let n_shards = shards.len().max(1);
+        let n_shards = shards.len();
         let (stem, suffix) = match request.file_name.rfind('.') {
             Some(dot) => request.file_name.split_at(dot),
             None => (request.file_name, ""),
@@ -111,6 +124,29 @@ impl Writer for SafetensorsWriter {
         }
         Ok((layout, losses))
     }
+
+    fn relayout(&self, view: &ModelView<'_>, file_name: &str, _host: &mut dyn Host) -> Result<Layout> {
+        let mut metadata = vec![];
+        for (key, value) in view.metadata() {
+            match value {
+                Value::Text(text) => metadata.push((key.as_str(), text.as_str())),
+                _ => return Err(Error::target("safetensors holds text only").found(format_args!("{key:?}"))),
+            }
+        }
+        let entries = view.tensors().map(|tensor| NewEntry {
+            name: tensor.name(),
+            dtype: tensor.dtype(),
+            shape: tensor.shape(),
+        });
+        // Data begins with the first tensor, for the format has no room before it.
+        let data_at = view.tensors().next().and_then(|_| view.verbatim(0)).map_or(0, |(_, at)| at);
+        let header = rewrite_header(entries, &metadata, data_at)?;
+        let mut pieces = vec![Piece::Bytes(header.bytes.into())];
+        pieces.extend((0..view.tensors().len()).map(|idx| Piece::tensor(view, idx)));
+        let mut layout = Layout::default();
+        layout.push_file(file_name, pieces);
+        Ok(layout)
+    }
 }
 
 /// The model's metadata, with the `format` entry that transformers asks for. No map at all where nothing is in it.
@@ -127,8 +163,11 @@ fn metadata(view: &ModelView<'_>, options: &Options) -> Option<BTreeMap<String, 
     Some(metadata).filter(|metadata| !metadata.is_empty())
 }
 
-/// Tensors grouped by the file they come from, files in the order of their first tensor.
+/// Tensors grouped by the file they come from, files in the order of their first tensor; one empty group of none.
 fn by_source(view: &ModelView<'_>, order: Vec<TensorIdx>) -> Vec<Vec<TensorIdx>> {
+    if order.is_empty() {
+        return vec![order];
+    }
     let mut shards: Vec<Vec<TensorIdx>> = vec![];
     let mut shard_of = BTreeMap::new();
     for idx in order {

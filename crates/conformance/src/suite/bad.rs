@@ -17,7 +17,13 @@ const BLESS: &str = "cargo xtask fixtures --bless";
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     let folder = suite.testdata.join("bad");
     let files = walk(&folder).unwrap_or_default();
-    for path in files.iter().filter(|path| is_case(path, &files)) {
+    let cases: Vec<&PathBuf> = files.iter().filter(|path| is_case(path, &files)).collect();
+    for group in fs::read_dir(&folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
+        if !cases.iter().any(|path| path.starts_with(group.path())) {
+            log.record::<()>(&group.path().display().to_string(), Err("nothing in it is tried".to_owned()));
+        }
+    }
+    for path in cases {
         let subject = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
         log.record(&subject, fails_as_recorded(suite, path));
     }

@@ -252,3 +252,76 @@ impl Host for NaiveHost<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(name: &str, bytes: &[u8]) -> Held {
+        Held {
+            name: name.to_owned(),
+            dtype: DType::U8,
+            shape: vec![bytes.len() as u64],
+            bytes: bytes.to_vec(),
+            is_verbatim: true,
+        }
+    }
+
+    fn content(tensors: &[Held]) -> Content {
+        Content { tensors: tensors.to_vec(), ties: vec![], metadata: vec![] }
+    }
+
+    fn loss(kind: LossKind, subject: &str) -> Loss {
+        Loss::declared(kind, subject, "a reason")
+    }
+
+    #[track_caller]
+    fn check(before: &Content, after: &Content, losses: &[Loss], expected: Result<Verdict, &str>) {
+        let found = compare(before, after, losses, &[]);
+        assert_eq!(found.as_ref().map(|verdict| *verdict).map_err(String::as_str), expected);
+    }
+
+    #[test]
+    fn what_changed_was_declared_and_what_was_declared_changed() {
+        use LossKind::{Dtype, Layout, Metadata, Name, Order, Tensor, TieCopied, TieDropped};
+        let (a, b) = (held("a", &[1, 2]), held("b", &[3]));
+        let both = content(&[a.clone(), b.clone()]);
+        check(&both, &both, &[], Ok(Verdict::Exact));
+        check(&both, &both, &[loss(Tensor, "a")], Err("a declared loss cannot be seen: tensor: a: a reason"));
+        check(&both, &both, &[loss(Layout, "a")], Err("a declared loss cannot be seen: layout: a: a reason"));
+
+        let one = content(std::slice::from_ref(&a));
+        check(&both, &one, &[loss(Tensor, "b")], Ok(Verdict::Declared));
+        check(&both, &one, &[loss(Tensor, "a")], Err("nobody declared a change: tensor [\"b\"]"));
+        check(&one, &both, &[], Err("\"b\" came from nowhere"));
+
+        let swapped = content(&[b.clone(), a.clone()]);
+        check(&both, &swapped, &[], Err("nobody declared a change: order []"));
+        check(&both, &swapped, &[loss(Order, "the file")], Ok(Verdict::Declared));
+        check(&both, &content(&[held("a", &[1, 3]), b.clone()]), &[], Err("\"a\" (u8) differs at byte 1"));
+        check(&one, &content(&[held("z", &[1, 2])]), &[loss(Name, "a")], Ok(Verdict::Declared));
+        check(&one, &content(&[held("z", &[1, 2])]), &[], Err("nobody declared a change: name [\"a\"]"));
+
+        let mut signed = one.clone();
+        signed.tensors[0].dtype = DType::I8;
+        check(&one, &signed, &[], Err("nobody declared a change: dtype [\"a\", \"a\"]"));
+        check(&one, &signed, &[loss(Dtype, "a")], Ok(Verdict::Declared));
+        signed.tensors[0].bytes = vec![1, 9];
+        check(&one, &signed, &[loss(Dtype, "a")], Err("\"a\" (u8) differs at byte 1"));
+
+        let mut tied = content(&[a.clone(), held("c", &[1, 2])]);
+        let untied = tied.clone();
+        tied.ties.push(vec![0, 1]);
+        check(&tied, &tied, &[], Ok(Verdict::Exact));
+        check(&tied, &untied, &[], Err("nobody declared a change: tie-copied [\"c\"]"));
+        check(&tied, &untied, &[loss(TieCopied, "c")], Ok(Verdict::Declared));
+        check(&tied, &one, &[loss(TieDropped, "c")], Ok(Verdict::Declared));
+        check(&untied, &tied, &[], Err("\"a\" is tied and was not"));
+
+        let mut described = one.clone();
+        described.metadata.push(("key".to_owned(), Value::Text("value".to_owned())));
+        check(&described, &one, &[], Err("nobody declared a change: metadata [\"key\"]"));
+        check(&described, &one, &[loss(Metadata, "key")], Ok(Verdict::Declared));
+        check(&one, &described, &[], Err("metadata \"key\" came from nowhere"));
+    }
+}

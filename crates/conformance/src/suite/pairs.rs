@@ -29,6 +29,17 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
             }
         }
     }
+    let was_exact = |pair: &Pair| matches!(pair.verdict, Verdict::Exact | Verdict::Declared);
+    for format in suite.registry.readers().map(|reader| reader.info().format) {
+        if !log.pairs.iter().any(|pair| pair.reader == format) {
+            log.record::<()>(format, Err("the reader has no file to read".to_owned()));
+        }
+    }
+    for format in suite.registry.writers().map(|writer| writer.info().format) {
+        if !log.pairs.iter().any(|pair| pair.writer == format && was_exact(pair)) {
+            log.record::<()>(format, Err("the writer has written nothing".to_owned()));
+        }
+    }
 }
 
 /// Small enough that most fixtures become several files.

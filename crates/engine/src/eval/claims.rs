@@ -4,7 +4,7 @@ use super::gather::Reading;
 use super::{Cx, Evaluator};
 use modelferry_core::expr::NodeId;
 use modelferry_core::model::Claim;
-use modelferry_core::{Error, Result};
+use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_kernels::crc::Crc32Sum;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -65,38 +65,59 @@ impl Evaluator<'_> {
     ///
     /// Errors: [`Malformed`](modelferry_core::ErrorKind::Malformed) naming both checksums.
     pub(crate) fn check_claims(&self, used: &dyn Fn(NodeId) -> bool, cx: &mut Cx) -> Result<()> {
+        self.each_false_claim(used, cx, &mut |claim, found| {
+            Err(self.mismatch(ErrorKind::Malformed, claim, found))
+        })
+    }
+
+    /// Hands over the claims about nodes in `used` that do not hold, each with the checksum there is.
+    pub(crate) fn each_false_claim(
+        &self,
+        used: &dyn Fn(NodeId) -> bool,
+        cx: &mut Cx,
+        visit: &mut dyn FnMut(Claim, u32) -> Result<()>,
+    ) -> Result<()> {
         for seen in self.claims.list.iter().filter(|seen| used(seen.claim.node)) {
-            let n = self.nodes()[seen.claim.node].n;
-            let unseen = n.checked_sub(seen.n_seen.load(Ordering::Relaxed));
-            if let Some(prefix) = unseen.filter(|&unseen| unseen <= MAX_PREFIX)
-                && !seen.spoiled.load(Ordering::Relaxed)
-            {
-                let mut bytes = cx.take(prefix as usize)?;
-                let mut sum = Crc32Sum::from_bits(seen.sum.load(Ordering::Relaxed));
-                self.fill_run(seen.claim.node, 0, bytes.len(), &mut bytes, cx)?;
-                sum.add(&bytes, n - prefix);
-                cx.give(bytes);
-                if sum.finish(n) == seen.claim.crc32 {
-                    continue;
-                }
-            }
-            let mut sum = Crc32Sum::default();
-            let mut bytes = cx.take(cx.cap.min(1 << 20))?;
-            for at in (0..n).step_by(bytes.len()) {
-                let len = (n - at).min(bytes.len() as u64) as usize;
-                self.fill_run(seen.claim.node, at, len, &mut bytes[..len], cx)?;
-                sum.add(&bytes[..len], n - at - len as u64);
-            }
-            cx.give(bytes);
-            let found = sum.finish(n);
+            let found = self.checksum(seen, cx)?;
             if found != seen.claim.crc32 {
-                return Err(Error::malformed("the data does not match its stated CRC-32")
-                    .expected(format_args!("{:08x}", seen.claim.crc32))
-                    .found(format_args!("{found:08x}"))
-                    .for_node(self, seen.claim.node));
+                visit(seen.claim, found)?;
             }
         }
         Ok(())
+    }
+
+    /// The error of a claim that does not hold.
+    pub(crate) fn mismatch(&self, kind: ErrorKind, claim: Claim, found: u32) -> Error {
+        Error::new(kind, "the data does not match its stated CRC-32")
+            .expected(format_args!("{:08x}", claim.crc32))
+            .found(format_args!("{found:08x}"))
+            .for_node(self, claim.node)
+    }
+
+    fn checksum(&self, seen: &Seen, cx: &mut Cx) -> Result<u32> {
+        let n = self.nodes()[seen.claim.node].n;
+        let unseen = n.checked_sub(seen.n_seen.load(Ordering::Relaxed));
+        if let Some(prefix) = unseen.filter(|&unseen| unseen <= MAX_PREFIX)
+            && !seen.spoiled.load(Ordering::Relaxed)
+        {
+            let mut bytes = cx.take(prefix as usize)?;
+            let mut sum = Crc32Sum::from_bits(seen.sum.load(Ordering::Relaxed));
+            self.fill_run(seen.claim.node, 0, bytes.len(), &mut bytes, cx)?;
+            sum.add(&bytes, n - prefix);
+            cx.give(bytes);
+            if sum.finish(n) == seen.claim.crc32 {
+                return Ok(seen.claim.crc32);
+            }
+        }
+        let mut sum = Crc32Sum::default();
+        let mut bytes = cx.take(cx.cap.min(1 << 20))?;
+        for at in (0..n).step_by(bytes.len()) {
+            let len = (n - at).min(bytes.len() as u64) as usize;
+            self.fill_run(seen.claim.node, at, len, &mut bytes[..len], cx)?;
+            sum.add(&bytes[..len], n - at - len as u64);
+        }
+        cx.give(bytes);
+        Ok(sum.finish(n))
     }
 }
 

@@ -91,6 +91,17 @@ impl<'j> Tasks<'j> {
     }
 }
 
+/// Where the kernel copy that begins at `at` ends: the pages that lie whole between `at` and `end` are copied by
+/// themselves, for only those can be shared.
+fn copy_end(at: u64, end: u64) -> u64 {
+    let (first, last) = (at.next_multiple_of(PAGE), end / PAGE * PAGE);
+    match () {
+        () if at < first => first.min(end),
+        () if at < last => last.min((at / COPY_BYTES + 1) * COPY_BYTES),
+        () => end,
+    }
+}
+
 impl Iterator for Tasks<'_> {
     type Item = Task;
 
@@ -128,7 +139,7 @@ impl Iterator for Tasks<'_> {
                 }
                 Way::Copy { from, from_at } => {
                     let done = self.at - self.piece_at;
-                    let len = COPY_BYTES.min(end - self.at);
+                    let len = copy_end(self.at, end) - self.at;
                     let task = Task::Copy { file, at: self.at, from, from_at: from_at + done, len };
                     self.at += len;
                     return Some(task);
@@ -154,5 +165,22 @@ impl Iterator for Tasks<'_> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_copies_are_cut_at_pages() {
+        let mut at = 100;
+        let mut ends = vec![];
+        while at < 40_000_000 {
+            at = copy_end(at, 40_000_000);
+            ends.push(at);
+        }
+        assert_eq!(ends, [4096, 16 << 20, 32 << 20, 39_997_440, 40_000_000]);
+        assert_eq!((copy_end(0, 4096), copy_end(1, 4000), copy_end(4096, 4097)), (4096, 4000, 4097));
     }
 }

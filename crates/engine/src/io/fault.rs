@@ -26,6 +26,8 @@ pub enum Call {
     SeekHole,
     Allocate,
     SetLen,
+    SetOwner,
+    SetMode,
     Sync,
     Advise,
     TryLock,
@@ -265,6 +267,16 @@ impl Io for FaultIo {
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         self.pass(Call::SetLen, file.path())?;
         self.0.io.set_len(file, len)
+    }
+
+    fn set_owner(&self, file: &File, user: u32, group: u32) -> io::Result<()> {
+        self.pass(Call::SetOwner, file.path())?;
+        self.0.io.set_owner(file, user, group)
+    }
+
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        self.pass(Call::SetMode, file.path())?;
+        self.0.io.set_mode(file, mode)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {

@@ -111,6 +111,21 @@ pub struct Stat {
     pub fingerprint: Fingerprint,
     /// Bytes of disk it takes: less than its length if it has holes (or is compressed by the file system).
     pub disk_bytes: u64,
+    /// Who may do what with it.
+    pub permissions: Permissions,
+    /// Names it has.
+    pub n_names: u64,
+}
+
+/// Who may do what with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Permissions {
+    /// The user it belongs to.
+    pub user: u32,
+    /// The group it belongs to.
+    pub group: u32,
+    /// The nine bits for user, group and others.
+    pub mode: u32,
 }
 
 /// Room in a file system.
@@ -202,6 +217,10 @@ pub trait Io: Send + Sync + fmt::Debug {
     fn allocate(&self, file: &File, offset: u64, len: u64) -> io::Result<()>;
     /// Sets the length; what is new is a hole.
     fn set_len(&self, file: &File, len: u64) -> io::Result<()>;
+    /// Gives the file to a user and a group. Without privileges, groups of one's own are all one can give it to.
+    fn set_owner(&self, file: &File, user: u32, group: u32) -> io::Result<()>;
+    /// Sets the nine permission bits.
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()>;
     /// Waits until content and attributes are on the disk.
     fn sync(&self, file: &File) -> io::Result<()>;
     /// Says how a range will be used; `len` 0 is up to the end.

@@ -1,6 +1,6 @@
 //! [`Io`] on Linux.
 
-use super::{Access, Advice, DirEntry, File, FileKind, Fingerprint, Identity, Io, Space, Stat};
+use super::{Access, Advice, DirEntry, File, FileKind, Fingerprint, Identity, Io, Permissions, Space, Stat};
 use rustix::fs::{
     self as sys, AtFlags, CWD, FallocateFlags, FileType, FlockOperation, Mode, OFlags, RenameFlags,
 };
@@ -51,6 +51,12 @@ fn stat(stat: &sys::Stat) -> Stat {
         },
         // st_blocks counts 512 bytes whatever the file system's block is (stat(2)).
         disk_bytes: (stat.st_blocks as u64).saturating_mul(512),
+        permissions: Permissions {
+            user: stat.st_uid as u32,
+            group: stat.st_gid as u32,
+            mode: stat.st_mode as u32 & 0o777,
+        },
+        n_names: stat.st_nlink as u64,
     }
 }
 
@@ -141,6 +147,14 @@ impl Io for OsIo {
 
     fn set_len(&self, file: &File, len: u64) -> io::Result<()> {
         Ok(sys::ftruncate(&file.descriptor, len)?)
+    }
+
+    fn set_owner(&self, file: &File, user: u32, group: u32) -> io::Result<()> {
+        Ok(sys::fchown(&file.descriptor, Some(sys::Uid::from_raw(user)), Some(sys::Gid::from_raw(group)))?)
+    }
+
+    fn set_mode(&self, file: &File, mode: u32) -> io::Result<()> {
+        Ok(sys::fchmod(&file.descriptor, Mode::from_bits_truncate(mode & 0o777))?)
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {

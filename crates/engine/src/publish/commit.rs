@@ -1,6 +1,6 @@
 //! Putting staged files in their places, and back again if something fails.
 
-use super::{OLD, Output, Replace, Staging, Sync, check_name, exists, is_lockless, make_parents};
+use super::{DONE, NEW, OLD, Output, Replace, Staging, Sync, check_name, exists, is_lockless, make_parents};
 use crate::disk::or_dot;
 use crate::io::{Access, File, Io, failed, is_absent, is_errno, is_unable, rename_new, retry, twice};
 use modelferry_core::ErrorKind;
@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub(super) fn publish(staging: &mut Staging, sync: Sync) -> Result<()> {
+    if staging.replace == Replace::Input {
+        take_permissions(staging)?;
+    }
     let must_sync = sync == Sync::Always || staging.replaces;
     if must_sync {
         for idx in 0..staging.files.len() {
@@ -25,7 +28,12 @@ pub(super) fn publish(staging: &mut Staging, sync: Sync) -> Result<()> {
     let _lock = lock_folder(&*staging.io, or_dot(&staging.folder))?;
     let mut done = vec![];
     let result = publish_all(staging, must_sync, &mut done);
-    let Err(error) = result else { return Ok(()) };
+    let Err(error) = result else {
+        // From here on nothing can make the next run take these files for half a set. Without it only a file that
+        // somebody removes while we are being killed could.
+        let _ = retry(|| staging.io.rename(&staging.dir.join(NEW), &staging.dir.join(DONE)));
+        return Ok(());
+    };
     for step in done.iter().rev() {
         if undo(staging, step).is_err() {
             // Better debris than a lost file.
@@ -46,7 +54,7 @@ fn publish_one(staging: &Staging, must_sync: bool) -> Result<()> {
     check_name(io, &to, &as_output(staging))?;
     match staging.replace {
         Replace::Refuse => place(io, &from, &to)?,
-        Replace::Force => {
+        Replace::Force | Replace::Input => {
             retry(|| io.rename(&from, &to)).map_err(|error| failed("renaming into place", &to, error))?;
         }
     }
@@ -55,6 +63,37 @@ fn publish_one(staging: &Staging, must_sync: bool) -> Result<()> {
             .map_err(|error| error.hint(format!("the new {} is complete and in its place", to.display())))?;
     }
     Ok(())
+}
+
+/// Gives the staged file the owner and permissions of the one it will replace. Who cannot give it the group keeps
+/// that group's rights from it: another group must not get them.
+fn take_permissions(staging: &Staging) -> Result<()> {
+    let io = &*staging.io;
+    let path = staging.final_path(0);
+    let at_fault = |error| failed("taking over its permissions", &path, error);
+    let wanted = retry(|| io.stat_link(&path)).map_err(at_fault)?.permissions;
+    let file = staging.file(0)?;
+    let mut found = retry(|| io.stat(&file)).map_err(at_fault)?.permissions;
+    let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied || is_unable(error);
+    for user in [wanted.user, found.user] {
+        if (found.user, found.group) == (user, wanted.group) {
+            break;
+        }
+        match retry(|| io.set_owner(&file, user, wanted.group)) {
+            Ok(()) => (found.user, found.group) = (user, wanted.group),
+            Err(error) if is_refused(&error) => {}
+            Err(error) => return Err(at_fault(error)),
+        }
+    }
+    let mut mode = wanted.mode;
+    if found.group != wanted.group {
+        mode &= !0o070 | (mode & 0o007) << 3;
+    }
+    // Also after a change of owner, which may take rights away.
+    match found.mode == mode {
+        true => Ok(()),
+        false => retry(|| io.set_mode(&file, mode)).map_err(at_fault),
+    }
 }
 
 /// Something done on the way to publication.
@@ -100,7 +139,7 @@ fn publish_all(staging: &Staging, must_sync: bool, done: &mut Vec<Step>) -> Resu
                 Err(error) => return Err(failed("making a folder of the output", &path, error)),
             }
         }
-        place(io, &staging.path(idx), &staging.final_path(idx))?;
+        place_one_of_many(io, &staging.path(idx), &staging.final_path(idx))?;
         done.push(Step::Placed { idx });
     }
     if must_sync {
@@ -123,6 +162,17 @@ fn place(io: &dyn Io, from: &Path, to: &Path) -> Result<()> {
     })
 }
 
+/// Gives a staged file its final name beside its staged one, where the file system can: if this process dies before
+/// all have theirs, the next run knows by the other name which files to take away again.
+fn place_one_of_many(io: &dyn Io, from: &Path, to: &Path) -> Result<()> {
+    match retry(|| io.hard_link(from, to)) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(to)),
+        Err(error) if is_unable(&error) || is_errno(&error, &[Errno::ACCESS, Errno::MLINK]) => place(io, from, to),
+        Err(error) => Err(failed("putting it in its place", to, error)),
+    }
+}
+
 /// Takes one step back. What is no longer as the step has left it is somebody else's and stays.
 fn undo(staging: &Staging, step: &Step) -> io::Result<()> {
     let io = &*staging.io;
@@ -132,7 +182,13 @@ fn undo(staging: &Staging, step: &Step) -> io::Result<()> {
             let path = staging.final_path(*idx);
             match twice(|| io.stat_link(&path)) {
                 Ok(stat) if stat.fingerprint.identity == staging.files[*idx].identity => {
-                    twice(|| io.rename(&path, &staging.path(*idx)))
+                    let staged = staging.path(*idx);
+                    match twice(|| io.stat_link(&staged)) {
+                        // Two names of one file: renaming one to the other would do nothing.
+                        Ok(_) => twice(|| io.unlink(&path)),
+                        Err(error) if is_absent(&error) => twice(|| io.rename(&path, &staged)),
+                        Err(error) => Err(error),
+                    }
                 }
                 Ok(_) => Ok(()),
                 Err(error) if is_absent(&error) => Ok(()),

@@ -19,16 +19,21 @@ pub struct Leftovers {
 /// Removes the staging folders of runs for `output` that were killed. A run that lives holds its lock and keeps its
 /// folder. What cannot be removed stays: it is in nobody's way.
 ///
-/// A run that was killed while it replaced a set of files has these in its folder. They go back if all their places
-/// are free; else their folder stays until a run for `output` has succeeded.
+/// A run that was killed while it published a set of files may have given some of them their names already: these go.
+/// What it was replacing is in its folder and goes back if all its places are free; else the folder stays until a run
+/// for `output` has succeeded.
 ///
 /// [`Staging::begin`](super::Staging::begin) does this. Do it before asking for free space, for the dead may hold it.
 pub fn remove_leftovers(io: &dyn Io, output: &Path) -> Leftovers {
     for_each_dead(io, output, |folder, dir| {
-        let old = files_below(io, &dir.join(OLD))?;
-        // With nothing left in `new` the run had published all, and what it replaced was to go.
         let mut leftovers = Leftovers::default();
-        if !old.is_empty() && !files_below(io, &dir.join(NEW))?.is_empty() {
+        let (placed, waiting) = staged(io, folder, &dir.join(NEW))?;
+        // With nothing waiting for its name the run had published all, and what it replaced was to go.
+        if !waiting.is_empty() {
+            for path in placed {
+                retry(|| io.unlink(&folder.join(&path)))?;
+            }
+            let old = files_below(io, &dir.join(OLD))?;
             let is_free = |path: &PathBuf| {
                 retry(|| io.stat_link(&folder.join(path))).is_err_and(|error| is_absent(&error))
             };
@@ -43,6 +48,21 @@ pub fn remove_leftovers(io: &dyn Io, output: &Path) -> Leftovers {
         remove_staging(io, dir)?;
         Ok(leftovers)
     })
+}
+
+/// The files that a run has staged: those that have their final names too, and those that do not.
+fn staged(io: &dyn Io, folder: &Path, new: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut placed, mut waiting) = (vec![], vec![]);
+    for path in files_below(io, new)? {
+        let ours = retry(|| io.stat_link(&new.join(&path)))?.fingerprint.identity;
+        match retry(|| io.stat_link(&folder.join(&path))) {
+            Ok(found) if found.fingerprint.identity == ours => placed.push(path),
+            Ok(_) => waiting.push(path),
+            Err(error) if is_absent(&error) => waiting.push(path),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((placed, waiting))
 }
 
 /// Removes all that dead runs for `output` have left: after a run that has succeeded.
@@ -119,7 +139,7 @@ pub(super) fn remove_staging(io: &dyn Io, dir: &Path) -> io::Result<()> {
         result => result?,
     };
     let mut first = Ok(());
-    // `old` after `new`: see what `remove_leftovers` concludes from an empty `new`.
+    // `old` after `new` and `done`: see what `remove_leftovers` concludes from an empty `new`.
     let mut names: Vec<&OsString> = entries.iter().map(|entry| &entry.name).collect();
     names.sort_unstable();
     for name in names.into_iter().filter(|name| *name != LOCK) {

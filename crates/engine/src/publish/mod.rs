@@ -5,16 +5,17 @@
 //! ```text
 //! .NAME.partial-PID-N/
 //!   lock      locked by the run while it lives, so that only what the dead left is removed
-//!   new/      the output's files under their final names
+//!   new/      the output's files under their final names; `done/` once a set of them is published
 //!   old/      what is being replaced, for as long as it may have to come back
 //!   spool-N   values too large for memory; unlinked as soon as they are open
 //! ```
 //!
 //! Publication renames. A single file takes its place in one step. A set of files in a folder that holds other things
 //! cannot: what is replaced moves to `old/`, the root (the index) first, then the new files take their names, the root
-//! last. So nobody ever finds an index whose shards are of two runs; a kill in between leaves shards without an index,
-//! which no reader takes for a model, and the replaced files in the staging folder. An error in between puts
-//! everything back.
+//! last. So nobody ever finds an index whose shards are of two runs. An error in between puts everything back. A kill
+//! in between leaves shards without an index, which no reader takes for a model, and the replaced files in the staging
+//! folder; the files have their new names beside the staged ones (hard links, where there are such), so the next run
+//! knows which to take away, and puts the old ones back.
 //!
 //! Names are checked before the work and again by the renames, so of several runs for one output one wins and the
 //! others fail as if it had been there all along. Nothing is ever written through a link.
@@ -25,8 +26,8 @@ mod names;
 
 use crate::disk::or_dot;
 use crate::io::{
-    Access, Descriptors, File, FileKind, Follow, Identity, Io, allocate_or_set_len, failed, is_absent,
-    is_errno, is_unable, look, retry, twice,
+    Access, Descriptors, File, FileKind, Follow, Identity, Io, allocate_or_set_len, changed, failed,
+    is_absent, is_errno, is_unable, look, retry, twice,
 };
 pub use leftovers::{Leftovers, remove_leftovers};
 use modelferry_core::error::{Error, Result};
@@ -49,6 +50,10 @@ pub enum Replace {
     Refuse,
     /// Replace them, and remove what an earlier set of the same name had more of (`--force`).
     Force,
+    /// The output is the input: this one file is replaced, by one with its owner and permissions, and nothing else is
+    /// touched. The old file itself is never written to, so that its other names and those who read it keep what they
+    /// have.
+    Input,
 }
 
 /// How staged files get their length.
@@ -134,7 +139,7 @@ impl Output<'_> {
             replaces |= check_name(io, &folder.join(path), self)?;
         }
         let stale = match self.replace {
-            Replace::Refuse => vec![],
+            Replace::Refuse | Replace::Input => vec![],
             Replace::Force => self.find_stale(io, &folder, &relative)?,
         };
         replaces |= !stale.is_empty();
@@ -160,6 +165,9 @@ impl Output<'_> {
         let broken = |what: &'static str| Err(Error::plugin(what).file(self.path.display()));
         if self.root >= self.files.len() {
             return broken("an output has no root file");
+        }
+        if self.replace == Replace::Input && self.files.len() != 1 {
+            return broken("an input is replaced by exactly one file");
         }
         let shown = name.to_string_lossy();
         if self.files.len() > 1 && name.to_str().is_none() {
@@ -222,15 +230,20 @@ pub fn folder_of(output: &Path) -> PathBuf {
 
 /// Fails unless a file may be put at `path`; says whether there is one now.
 fn check_name(io: &dyn Io, path: &Path, output: &Output<'_>) -> Result<bool> {
-    let Some(stat) = look(io, path, Follow::No)? else { return Ok(false) };
+    let Some(stat) = look(io, path, Follow::No)? else {
+        return if output.replace == Replace::Input { Err(changed(path)) } else { Ok(false) };
+    };
     let at_fault = |error: Error| Err(error.file(path.display()));
+    let is_input = output.inputs.contains(&stat.fingerprint.identity);
     match stat.kind {
-        FileKind::Regular if output.inputs.contains(&stat.fingerprint.identity) => {
-            at_fault(Error::usage("the output is one of the input's own files"))
-        }
+        FileKind::Regular if output.replace == Replace::Input => match is_input {
+            true => Ok(true),
+            false => Err(changed(path)),
+        },
+        FileKind::Regular if is_input => at_fault(Error::usage("the output is one of the input's own files")),
         FileKind::Regular => match output.replace {
             Replace::Refuse => Err(exists(path)),
-            Replace::Force => Ok(true),
+            Replace::Force | Replace::Input => Ok(true),
         },
         FileKind::Directory => at_fault(Error::exists("the output is a directory")),
         FileKind::Link => {
@@ -296,6 +309,7 @@ struct StagedFile {
 /// The parts of a staging folder.
 const LOCK: &str = "lock";
 const NEW: &str = "new";
+const DONE: &str = "done";
 const OLD: &str = "old";
 
 impl Staging {

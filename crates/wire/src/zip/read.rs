@@ -1,6 +1,7 @@
 //! Reading an archive's directory, and believing none of it.
 
 use super::*;
+use crate::shown;
 use modelferry_core::error::{Error, Result};
 use modelferry_core::inputs::{FileId, Inputs, Window};
 use modelferry_core::limits::Limits;
@@ -90,7 +91,7 @@ impl Directory {
             if let Some(first) = names.insert(entry.name.to_ascii_lowercase(), &entry.name) {
                 return Err(about(&entry.name, "its name differs from another's in case only")
                     .offset(entry.header_at)
-                    .found(format_args!("{first:?} too")));
+                    .found(format_args!("{:?} too", shown(first))));
             }
         }
         Ok(())
@@ -99,7 +100,7 @@ impl Directory {
 
 /// A [`Malformed`](modelferry_core::error::ErrorKind::Malformed) error about one entry.
 fn about(name: &str, what: &str) -> Error {
-    Error::malformed(format!("entry {name:?}: {what}"))
+    Error::malformed(format!("entry {:?}: {what}", shown(name)))
 }
 
 /// What the end records say, positions relative to the window.
@@ -350,16 +351,22 @@ impl Reader<'_> {
             .map_err(|error| error.offset(window_at + at))?;
         let place = |error: Error| error.offset(window_at + at);
         if flags & (FLAG_ENCRYPTED | FLAG_STRONG | FLAG_MASKED) != 0 {
-            return Err(place(Error::unsupported(format!("entry {name:?} is encrypted"))));
+            return Err(place(Error::unsupported(format!("entry {:?} is encrypted", shown(&name)))));
         }
         if flags & FLAG_PATCH != 0 {
-            return Err(place(Error::unsupported(format!("entry {name:?} is a patch of another file"))));
+            return Err(place(Error::unsupported(format!(
+                "entry {:?} is a patch of another file",
+                shown(&name)
+            ))));
         }
         let method = Method::from_u16(u16_at(header, 10)).ok_or_else(|| {
             let method = u16_at(header, 10);
-            place(Error::unsupported(format!("entry {name:?} is stored by a method we do not read")))
-                .expected("Stored or Deflated")
-                .found(format_args!("{} ({method})", CompressionMethod::name_from_u16(method)))
+            place(Error::unsupported(format!(
+                "entry {:?} is stored by a method we do not read",
+                shown(&name)
+            )))
+            .expected("Stored or Deflated")
+            .found(format_args!("{} ({method})", CompressionMethod::name_from_u16(method)))
         })?;
         let extra = &header[name_end..name_end + extra_len as usize];
         let mut wide = Zip64::find(extra, &name).map_err(place)?;
@@ -377,9 +384,12 @@ impl Reader<'_> {
                     .found(format_args!("{compressed_len} bytes")));
             }
             Method::Deflated if len_of_entry > compressed_len.saturating_mul(limits.inflate_ratio) => {
-                return Err(place(Error::limit(format!("entry {name:?} claims to expand too much")))
-                    .expected(format_args!("at most {} times", limits.inflate_ratio))
-                    .found(format_args!("{compressed_len} bytes to {len_of_entry}")));
+                return Err(place(Error::limit(format!(
+                    "entry {:?} claims to expand too much",
+                    shown(&name)
+                )))
+                .expected(format_args!("at most {} times", limits.inflate_ratio))
+                .found(format_args!("{compressed_len} bytes to {len_of_entry}")));
             }
             _ => {}
         }
@@ -422,7 +432,7 @@ impl Reader<'_> {
                 let before = &entries[order[rank.saturating_sub(1)] as usize];
                 return Err(about(&entry.name, "it overlaps another entry")
                     .offset(self.window.at + header_at)
-                    .expected(format_args!("a start after the end of {:?} at {free}", before.name))
+                    .expected(format_args!("a start after the end of {:?} at {free}", shown(&before.name)))
                     .found(header_at));
             }
             // Subtractions hold because the order is ascending and `free` never passes the directory.
@@ -476,8 +486,8 @@ impl Reader<'_> {
         let local_name = &header[LOCAL_BYTES as usize..name_end];
         if decode_name(local_name, flags).ok().as_deref() != Some(&*entry.name) {
             return Err(fault("its local header has another name")
-                .expected(format_args!("{:?}", entry.name))
-                .found(format_args!("{:?}", String::from_utf8_lossy(local_name))));
+                .expected(format_args!("{:?}", shown(&entry.name)))
+                .found(format_args!("{:?}", shown(&String::from_utf8_lossy(local_name)))));
         }
         if flags & (FLAG_ENCRYPTED | FLAG_STRONG | FLAG_MASKED | FLAG_PATCH) != 0 {
             return Err(fault("its local header says it is encrypted, its directory entry does not"));
@@ -559,7 +569,7 @@ fn decode_name(bytes: &[u8], flags: u16) -> Result<String> {
     let name = if flags & FLAG_UTF8 != 0 {
         let name = std::str::from_utf8(bytes).map_err(|_| {
             Error::malformed("an entry's name is not UTF-8")
-                .found(format_args!("{:?}", String::from_utf8_lossy(bytes)))
+                .found(format_args!("{:?}", shown(&String::from_utf8_lossy(bytes))))
         })?;
         name.to_owned()
     } else {
@@ -571,7 +581,9 @@ fn decode_name(bytes: &[u8], flags: u16) -> Result<String> {
     };
     // C and Python programs end the name there, Rust programs do not.
     if name.contains('\0') {
-        return Err(Error::malformed("an entry's name contains a NUL").found(format_args!("{name:?}")));
+        return Err(
+            Error::malformed("an entry's name contains a NUL").found(format_args!("{:?}", shown(&name)))
+        );
     }
     Ok(name)
 }

@@ -1,6 +1,7 @@
 //! Laying an archive out: headers, positions and holes, no payload.
 
 use super::*;
+use crate::shown;
 use modelferry_core::error::{Error, Result};
 use zip::{ZIP64_BYTES_THR, ZIP64_ENTRY_THR};
 
@@ -215,11 +216,6 @@ impl Writer {
         bytes.extend_from_slice(&[0; 2]);
         Ok(Finished { at, bytes })
     }
-}
-
-/// Enough of a name for a message.
-fn shown(name: &str) -> String {
-    name.chars().take(100).collect()
 }
 
 fn put_zip64(extra: &mut Vec<u8>, values: &[u64]) {

@@ -1,0 +1,224 @@
+//! The suite on a format of a stranger: it passes when the plugin is right, and fails in the right place when not.
+
+use modelferry_conformance::{Outcome, SuiteOptions, run};
+use modelferry_core::expr::Packing;
+use modelferry_core::inputs::Inputs;
+use modelferry_core::layout::{Layout, Piece};
+use modelferry_core::limits::Limits;
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::{Model, ModelView};
+use modelferry_core::options::Options;
+use modelferry_core::plugin::{
+    Carries, Host, LayoutRequest, Reader, ReaderInfo, Verdict, Writer, WriterInfo,
+};
+use modelferry_core::registry::Registry;
+use modelferry_core::{DType, Error, Result};
+use std::fs;
+use std::path::PathBuf;
+
+/// What is wrong with the plugin.
+#[derive(Clone, Copy, PartialEq)]
+enum Fault {
+    None,
+    /// The second tensor is not written, and nobody says so.
+    DropsTensor,
+    /// A loss is declared that does not happen.
+    ClaimsLoss,
+    /// Tensors are written in the reverse order.
+    Reverses,
+    /// Tensors that lie behind the end of the file are passed over.
+    TakesShortFiles,
+    /// Every file is its own.
+    KnowsEverything,
+    /// Reading panics on a short file.
+    Panics,
+}
+
+struct Toy(Fault);
+
+static READER: ReaderInfo =
+    ReaderInfo { format: "toy", about: "a format for this test", extensions: &[".toy"], options: &[] };
+
+static WRITER: WriterInfo = WriterInfo {
+    format: "toy",
+    about: "a format for this test",
+    extensions: &[".toy"],
+    options: &[],
+    dtypes: &[DType::F32, DType::F16, DType::U8],
+    max_rank: 3,
+    max_tensors: 100,
+    names: Carries::Yes,
+    ties: Carries::No,
+    metadata: Carries::No,
+    shards: Carries::No,
+};
+
+const MAGIC: &[u8] = b"TOY\n";
+
+impl Reader for Toy {
+    fn info(&self) -> &'static ReaderInfo {
+        &READER
+    }
+
+    fn identify(&self, inputs: &dyn Inputs) -> Verdict {
+        let mut magic = [0; MAGIC.len()];
+        let read = inputs.read_at(inputs.root(), 0, &mut magic);
+        if self.0 == Fault::KnowsEverything || read.is_ok() && magic == MAGIC {
+            Verdict::Content
+        } else {
+            Verdict::No
+        }
+    }
+
+    /// Magic, length of the header, header; in it per line: type, extents, name in hexadecimal.
+    fn read(&self, inputs: &dyn Inputs, _: &Options, _: &mut dyn Host) -> Result<Model> {
+        let root = inputs.root();
+        let start = inputs.read_vec(root, 0, 8, 8)?;
+        if self.0 == Fault::Panics {
+            assert_ne!(inputs.len(root), 9);
+        }
+        let header_len = u64::from(u32::from_le_bytes([start[4], start[5], start[6], start[7]]));
+        if start[..4] != *MAGIC {
+            return Err(Error::malformed("this is no toy"));
+        }
+        let header = String::from_utf8(inputs.read_vec(root, 8, header_len, 1 << 20)?)
+            .map_err(|error| Error::malformed("the header is no text").source(error))?;
+        let mut model = Model::default();
+        let mut at = 8 + header_len;
+        for line in header.lines() {
+            let broken = || Error::malformed("a line of the header is broken").found(line);
+            let mut words = line.split(' ');
+            let dtype = words.next().and_then(DType::from_name).ok_or_else(broken)?;
+            let extents = words.next().ok_or_else(broken)?.split_terminator(',').map(str::parse);
+            let shape: Vec<u64> = extents.collect::<Result<_, _>>().map_err(|_| broken())?;
+            let hex = words.next().ok_or_else(broken)?;
+            let name = (0..hex.len()).step_by(2).map(|idx| u8::from_str_radix(&hex[idx..idx + 2], 16));
+            let name = String::from_utf8(name.collect::<Result<_, _>>().map_err(|_| broken())?);
+            let n = shape.iter().product();
+            if self.0 == Fault::TakesShortFiles && at + n * dtype.item_bytes() > inputs.len(root) {
+                return Ok(model);
+            }
+            let region = model.nodes.region(root, at, n * dtype.item_bytes())?;
+            at += n * dtype.item_bytes();
+            let data = model.nodes.decode(region, dtype, n, Packing::default())?;
+            model.push(name.map_err(|_| broken())?, dtype, shape, data)?;
+        }
+        if at != inputs.len(root) {
+            return Err(Error::malformed("the file has another length").expected(at).found(inputs.len(root)));
+        }
+        Ok(model)
+    }
+}
+
+impl Writer for Toy {
+    fn info(&self) -> &'static WriterInfo {
+        &WRITER
+    }
+
+    fn layout(
+        &self,
+        view: &ModelView<'_>,
+        request: &LayoutRequest<'_>,
+        _: &mut dyn Host,
+    ) -> Result<(Layout, Vec<Loss>)> {
+        let mut order: Vec<usize> = (0..view.tensors().len()).collect();
+        match self.0 {
+            Fault::DropsTensor => order.retain(|&idx| idx != 1),
+            Fault::Reverses => order.reverse(),
+            _ => {}
+        }
+        let mut header = String::new();
+        for &idx in &order {
+            let tensor = view.tensor(idx);
+            let shape: String = tensor.shape().iter().map(|extent| format!("{extent},")).collect();
+            let name: String = tensor.name().bytes().map(|byte| format!("{byte:02x}")).collect();
+            header += &format!("{} {shape} {name}\n", tensor.dtype());
+        }
+        let mut start = MAGIC.to_vec();
+        start.extend((header.len() as u32).to_le_bytes());
+        start.extend(header.bytes());
+        let mut pieces = vec![Piece::Bytes(start.into())];
+        pieces.extend(order.iter().map(|&idx| Piece::tensor(view, idx)));
+        let mut layout = Layout::default();
+        layout.push_file(request.file_name, pieces);
+        let claimed = order.first().filter(|_| self.0 == Fault::ClaimsLoss);
+        let losses =
+            claimed.map(|&idx| Loss::declared(LossKind::Order, view.tensor(idx).name(), "not at all"));
+        Ok((layout, losses.into_iter().collect()))
+    }
+}
+
+/// A format beside it, so that there is something to decline.
+struct Text;
+
+static TEXT: ReaderInfo =
+    ReaderInfo { format: "text", about: "no tensors", extensions: &[".txt"], options: &[] };
+
+impl Reader for Text {
+    fn info(&self) -> &'static ReaderInfo {
+        &TEXT
+    }
+
+    fn identify(&self, inputs: &dyn Inputs) -> Verdict {
+        let mut start = [0; 4];
+        let read = inputs.read_at(inputs.root(), 0, &mut start);
+        if read.is_ok() && start == *b"text" { Verdict::Content } else { Verdict::No }
+    }
+
+    fn read(&self, inputs: &dyn Inputs, _: &Options, _: &mut dyn Host) -> Result<Model> {
+        let bytes =
+            inputs.read_vec(inputs.root(), 0, inputs.len(inputs.root()), Limits::default().header_bytes)?;
+        if bytes == b"text" { Ok(Model::default()) } else { Err(Error::malformed("this is not the text")) }
+    }
+}
+
+/// A folder of fixtures for one test.
+fn testdata(name: &str) -> std::io::Result<PathBuf> {
+    let testdata = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    for folder in ["models", "bad/toy"] {
+        fs::create_dir_all(testdata.join(folder))?;
+    }
+    fs::write(testdata.join("models/nothing.txt"), "text")?;
+    fs::write(testdata.join("bad/toy/no-header.toy"), "TOY\n\u{9}\0\0\0u8 1 61\n")?;
+    let recorded =
+        "exit 10\ntoy: no-header.toy: byte 8: a range ends past the file, expected 9 bytes, found 8 bytes\n";
+    fs::write(testdata.join("bad/toy/no-header.toy.expect"), recorded)?;
+    Ok(testdata)
+}
+
+fn outcome(name: &str, fault: Fault) -> Outcome {
+    let testdata = testdata(name).expect("the target folder can be written");
+    let mut registry = Registry::default();
+    registry.add_reader(Toy(fault));
+    registry.add_reader(Text);
+    registry.add_writer(Toy(fault));
+    run(&registry, &testdata, &SuiteOptions { n_seeds: 1, ..SuiteOptions::default() })
+}
+
+#[track_caller]
+fn check(name: &str, fault: Fault, expected: &str) {
+    let outcome = outcome(name, fault);
+    assert!(
+        outcome.failures.iter().any(|failure| failure.contains(expected)),
+        "nothing says {expected:?}: {:#?}",
+        outcome.failures
+    );
+}
+
+#[test]
+fn a_plugin_that_is_right_passes() {
+    let outcome = outcome("right", Fault::None);
+    assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);
+    assert!(outcome.checks.iter().all(|(name, n)| *n > 0 || outcome.left_out.contains(name)));
+    assert!(outcome.pairs.len() > 50);
+}
+
+#[test]
+fn a_plugin_that_is_wrong_fails() {
+    check("drops", Fault::DropsTensor, "nobody declared a change: tensor");
+    check("claims", Fault::ClaimsLoss, "a declared loss cannot be seen: order");
+    check("reverses", Fault::Reverses, "nobody declared a change: order");
+    check("short", Fault::TakesShortFiles, "cut to");
+    check("everything", Fault::KnowsEverything, "several readers take this file: toy, text");
+    check("panics", Fault::Panics, "a panic: assertion");
+}

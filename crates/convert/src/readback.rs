@@ -1,0 +1,73 @@
+//! `--verify`: the staged output, read back through its own reader, against the source's expressions.
+
+use crate::job::Context;
+use crate::open::read;
+use modelferry_core::model::TensorIdx;
+use modelferry_core::plugin::{Carries, Reader, WriterInfo};
+use modelferry_core::{Error, Result};
+use modelferry_engine::disk::DiskInputs;
+use modelferry_engine::{Comparison, Source, Tolerance};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Compares every tensor of `source` with the file at `staged`, bytes and types, and their names where the format
+/// holds names. Returns how many were compared.
+///
+/// Errors: [`Difference`](modelferry_core::ErrorKind::Difference) naming the first tensor that is not the same.
+pub(crate) fn check(
+    cx: &Context<'_>,
+    source: Source<'_>,
+    staged: &Path,
+    reader: &dyn Reader,
+    info: &WriterInfo,
+) -> Result<usize> {
+    let inputs = Arc::new(DiskInputs::open(Arc::clone(&cx.io), staged)?.limits(&cx.settings.limits));
+    let written = read(cx, inputs, reader, &Default::default())?;
+    let written_source = written.source();
+    let written = &written.model;
+
+    let differs = |what: &'static str, name: &str| {
+        Err(Error::difference(what)
+            .format(info.format)
+            .tensor(name)
+            .hint("--verify found it; nothing was published"))
+    };
+    let by_name: HashMap<&str, TensorIdx> =
+        written.tensors.iter().enumerate().map(|(idx, tensor)| (tensor.name.as_str(), idx)).collect();
+    if written.tensors.len() > source.model.tensors.len() {
+        let known: std::collections::HashSet<&str> =
+            source.model.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        let extra = written.tensors.iter().find(|tensor| !known.contains(tensor.name.as_str()));
+        return differs("the written file holds a tensor more", extra.map_or("", |tensor| &tensor.name));
+    }
+    let comparison = Comparison::new(source, written_source, cx.settings, cx.control)?;
+    let n_pairs = source.model.tensors.len().min(written.tensors.len());
+    comparison.begin((0..n_pairs).map(|idx| (idx, idx)));
+    for (idx, tensor) in source.model.tensors.iter().enumerate() {
+        let found = match info.names {
+            Carries::Yes => by_name.get(tensor.name.as_str()).copied(),
+            Carries::No => (idx < written.tensors.len()).then_some(idx),
+        };
+        let Some(found) = found else {
+            return differs("the written file does not hold it", &tensor.name);
+        };
+        let other = &written.tensors[found];
+        if (other.dtype, &other.shape) != (tensor.dtype, &tensor.shape) {
+            return Err(Error::difference("type or shape are not as written")
+                .format(info.format)
+                .tensor(&tensor.name)
+                .expected(format_args!("{} {:?}", tensor.dtype, tensor.shape))
+                .found(format_args!("{} {:?}", other.dtype, other.shape)));
+        }
+        let diff = comparison.tensors(idx, found, Tolerance::Exact)?;
+        if let Some(first) = diff.first {
+            return Err(Error::difference("the written values are not the source's")
+                .format(info.format)
+                .tensor(&tensor.name)
+                .found(format_args!("{} different, the first at index {first}", diff.n_different)));
+        }
+    }
+    comparison.check_claims()?;
+    Ok(source.model.tensors.len())
+}

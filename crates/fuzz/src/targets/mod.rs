@@ -1,0 +1,105 @@
+//! The targets: one for each reader, past what would turn most inputs away; one for the whole path; one for what
+//! writers make.
+
+mod npy_header;
+mod npz_members;
+mod safetensors_header;
+mod safetensors_index;
+mod whole_path;
+mod write_then_read;
+
+use crate::corpus::File;
+
+/// How far an input came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// It was refused, properly.
+    Refused,
+    /// It was read, and everything held that must.
+    Read,
+}
+
+/// One function over bytes.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name: of its folder in `testdata/fuzz`, and with `_` for `-` of its file in `fuzz/fuzz_targets`.
+    pub name: &'static str,
+    /// One line for a person.
+    pub about: &'static str,
+    /// Judges one input. Errors: what does not hold; it may also panic, which is one more thing that must not be.
+    pub check: fn(&[u8]) -> Result<Reached, String>,
+    /// What an input of this target looks like that has `file` in it, if it has a place for it.
+    pub seed: fn(&File) -> Option<Vec<u8>>,
+    /// Whether inputs are choices for a generator, so that any bytes are a good beginning.
+    pub takes_choices: bool,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "safetensors-header",
+        about: "JSON text in a file that is as long as it says, and the safetensors crate's opinion of it",
+        check: safetensors_header::check,
+        seed: safetensors_header::seed,
+        takes_choices: false,
+    },
+    Target {
+        name: "safetensors-index",
+        about: "the JSON text of an index beside files that hold what it says",
+        check: safetensors_index::check,
+        seed: safetensors_index::seed,
+        takes_choices: false,
+    },
+    Target {
+        name: "npy-header",
+        about: "a version and a header's text in a file that is as long as it says",
+        check: npy_header::check,
+        seed: npy_header::seed,
+        takes_choices: false,
+    },
+    Target {
+        name: "npz-members",
+        about: "an archive made from choices: right offsets, lengths and checksums but for a few",
+        check: npz_members::check,
+        seed: |_| None,
+        takes_choices: true,
+    },
+    Target {
+        name: "whole-path",
+        about: "a byte that chooses a name, then any file: identified, read, evaluated, laid out, some converted on disk",
+        check: whole_path::check,
+        seed: whole_path::seed,
+        takes_choices: false,
+    },
+    Target {
+        name: "write-then-read",
+        about: "a model made from choices, written by every writer that holds it and read back",
+        check: write_then_read::check,
+        seed: |_| None,
+        takes_choices: true,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_its_cargo_fuzz_twin() {
+        let fuzz = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz");
+        let manifest = std::fs::read_to_string(fuzz.join("Cargo.toml")).unwrap();
+        for target in TARGETS {
+            let file = format!("fuzz_targets/{}.rs", target.name.replace('-', "_"));
+            assert!(manifest.contains(&format!("path = \"{file}\"")), "{file} is not in fuzz/Cargo.toml");
+            let text = std::fs::read_to_string(fuzz.join(&file)).unwrap();
+            assert!(text.contains(&format!("\"{}\"", target.name)), "{file}");
+        }
+    }
+
+    #[test]
+    fn an_empty_input_holds_everywhere() {
+        for target in TARGETS {
+            (target.check)(b"").unwrap_or_else(|fault| panic!("{}: {fault}", target.name));
+        }
+    }
+}

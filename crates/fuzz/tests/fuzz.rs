@@ -1,0 +1,65 @@
+//! A short run of every target, and every input that was once a fault.
+
+use modelferry_fuzz::{Budget, Options, TARGETS, run};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Cases for each target: about ten seconds for all of them together.
+const CASES: [(&str, u64); 6] = [
+    ("safetensors-header", 4000),
+    ("safetensors-index", 4000),
+    ("npy-header", 4000),
+    ("npz-members", 2000),
+    ("whole-path", 3000),
+    ("write-then-read", 2000),
+];
+
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
+}
+
+#[test]
+fn short_runs_find_nothing() {
+    assert_eq!(
+        CASES.map(|(name, _)| name).to_vec(),
+        TARGETS.iter().map(|target| target.name).collect::<Vec<_>>()
+    );
+    for (target, cases) in CASES {
+        // In a process of its own, whose allocator counts.
+        let mut program = Command::new(env!("CARGO_BIN_EXE_modelferry-fuzz"));
+        let run = program.args([target, "--seed=1", &format!("--cases={cases}")]).output().unwrap();
+        let said = String::from_utf8_lossy(&run.stdout);
+        assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+    }
+}
+
+#[test]
+fn kept_inputs_hold() {
+    let folder = testdata().join("fuzz");
+    let mut n_expected = 0;
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(TARGETS.iter().any(|target| target.name == name), "{name} is no target");
+            n_expected += std::fs::read_dir(&path).unwrap().count() as u64;
+        }
+    }
+    let options = Options {
+        targets: vec![],
+        seed: 1,
+        first_case: 0,
+        budget: Budget::Cases(0),
+        testdata: testdata(),
+        probe: None,
+        trace: None,
+        keep: None,
+    };
+    let outcome = run(&options).unwrap();
+    assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);
+    assert!(
+        n_expected > 0 && outcome.n_runs() == n_expected,
+        "{} of {n_expected} replayed",
+        outcome.n_runs()
+    );
+}
