@@ -340,8 +340,17 @@ def patch(data, at, new):
     return data[:at] + new + data[at + len(new):]
 
 
+# Odd, and yet right: they are read like any other file.
+ODD = {
+    "bomb-empty-blocks", "entry-twice-with-suffix-in-capitals", "member-is-pickle", "name-absolute",
+    "name-backslash-parent", "name-drive", "name-empty", "name-parent-folder", "name-parent-folder-inside",
+    "name-suffix-only",
+}
+
+
 def make(out):
     """Writes every file."""
     for kind, files in (("npy", npy_files()), ("npz", npz_files())):
         for name, data in files:
-            out.write(f"bad/{kind}/{name}.{kind}", data, "hand", name.replace("-", " "))
+            folder = "models/odd-" if name in ODD else f"bad/{kind}/"
+            out.write(f"{folder}{name}.{kind}", data, "hand", name.replace("-", " "))

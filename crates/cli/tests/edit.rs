@@ -200,3 +200,25 @@ fn a_file_that_is_replaced_meanwhile_is_left_alone() {
         assert_eq!(fs::read(&path).unwrap(), theirs);
     }
 }
+
+/// Who may not give the new file its group must not open it to another one.
+#[test]
+fn rights_of_a_group_go_to_no_other() {
+    let folder = Folder::new();
+    let path = folder.0.join("m.safetensors");
+    fs::write(&path, file("{}")).unwrap();
+    let owner = fs::metadata(&path).unwrap();
+    // Only root can give files away, here to make the case.
+    if std::os::unix::fs::chown(&path, Some(owner.uid() + 1), Some(owner.gid() + 1)).is_err() {
+        return;
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+    let io = FaultIo::every(OsIo, &[Call::SetOwner], Fault::Errno(1));
+    run(Arc::new(io), &path, vec![set("a", "1")]).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o644);
+    std::os::unix::fs::chown(&path, Some(owner.uid() + 1), Some(owner.gid() + 1)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+    run(Arc::new(OsIo), &path, vec![set("a", "2")]).unwrap();
+    let found = fs::metadata(&path).unwrap();
+    assert_eq!((found.mode() & 0o777, found.uid(), found.gid()), (0o664, owner.uid() + 1, owner.gid() + 1));
+}

@@ -65,7 +65,7 @@ fn every_flipped_bit_of_an_array_is_found() {
             let u16_at = |place: usize| usize::from(u16::from_le_bytes([whole[place], whole[place + 1]]));
             let begin = at + 30 + u16_at(at + 26) + u16_at(at + 28);
             let next = whole[begin..].windows(2).position(|pair| pair == b"PK").unwrap();
-            for byte in (begin..begin + next).step_by(3).chain([begin + next - 1]) {
+            for byte in (begin..begin + next).step_by(7).chain([begin + next - 1]) {
                 let mut bytes = whole.clone();
                 bytes[byte] ^= 1 << (byte % 8);
                 fs::write(&path, &bytes).unwrap();

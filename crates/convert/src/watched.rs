@@ -47,6 +47,10 @@ impl Inputs for Watched<'_> {
         self.note(self.inputs.open(relative))
     }
 
+    fn release(&self, file: FileId) {
+        self.inputs.release(file);
+    }
+
     fn list(&self) -> Result<Vec<String>> {
         self.note(self.inputs.list())
     }

@@ -160,7 +160,7 @@ impl Layout {
         for file in &self.files {
             let at_fault = |error: Error| error.file(&file.path);
             let plain = !file.path.is_empty()
-                && !file.path.contains(['\0', '\\'])
+                && !file.path.contains('\0')
                 && file.path.split('/').all(|part| !matches!(part, "" | "." | ".."));
             if !plain || !paths.insert(&file.path) {
                 return Err(at_fault(Error::plugin("a layout's path is not a plain unique relative path")));

@@ -349,3 +349,21 @@ fn every_fault_is_reported_or_survived() {
     }
     assert!(n > 10, "only {n} calls");
 }
+
+/// An index that was looked at and is another model's is no part of this one: it may change, and be replaced.
+#[test]
+fn a_released_file_is_no_input() {
+    let dir = TempDir::new("disk");
+    dir.file("other", "x");
+    let inputs = open(&dir.file("root", "y")).unwrap();
+    let other = inputs.open("other").unwrap();
+    assert_eq!((inputs.used().len(), inputs.identities().len()), (2, 2));
+    inputs.release(other);
+    assert_eq!((inputs.used().len(), inputs.identities().len()), (1, 1));
+    std::fs::write(dir.join("other"), "xx").unwrap();
+    inputs.check_unchanged().unwrap();
+    inputs.release(inputs.root());
+    assert_eq!(inputs.used().len(), 1, "the root is what the user named");
+    assert_eq!(inputs.open("other").unwrap(), other);
+    assert!(inputs.check_unchanged().is_err(), "it is part of the model again, and no longer what it was");
+}

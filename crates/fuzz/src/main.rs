@@ -7,7 +7,7 @@
 // A program for developers, on a terminal: printing is its purpose.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use modelferry_fuzz::run::{input_of, run_input};
+use modelferry_fuzz::run::{first_inputs, input_of, run_input};
 use modelferry_fuzz::{Budget, Options, Outcome, Probe, TARGETS, run};
 use peak_alloc::PeakAlloc;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,7 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-const USAGE: &str =
-    "[TARGET…] [--seed=N] [--cases=N | --seconds=S] [--case=N] [--input=FILE] [--show] [--testdata=DIR]";
+const USAGE: &str = "[TARGET…] [--seed=N] [--cases=N | --seconds=S] [--case=N] [--input=FILE] [--show] [--corpus=DIR] [--testdata=DIR]";
 
 /// Names the file that the child writes its case to.
 const CHILD: &str = "MODELFERRY_FUZZ_TRACE";
@@ -104,7 +103,7 @@ fn child(args: &[String], trace: PathBuf) -> Result<bool, String> {
         trace: Some(trace),
         keep: Some(std::env::temp_dir().join("modelferry-fuzz")),
     };
-    let (mut input, mut is_one, mut show) = (None, false, false);
+    let (mut input, mut corpus, mut is_one, mut show) = (None, None, false, false);
     for arg in args {
         let (key, value) = arg.split_once('=').unwrap_or((arg, ""));
         let number = || value.parse::<u64>().map_err(|_| format!("{arg}: no number; usage: {USAGE}"));
@@ -118,6 +117,7 @@ fn child(args: &[String], trace: PathBuf) -> Result<bool, String> {
             }
             "--input" => input = Some(value.to_owned()),
             "--testdata" => options.testdata = PathBuf::from(value),
+            "--corpus" => corpus = Some(PathBuf::from(value)),
             "--show" => show = true,
             _ if key.starts_with('-') => return Err(format!("{arg} is not known; usage: {USAGE}")),
             _ => options.targets.push(arg.clone()),
@@ -130,6 +130,9 @@ fn child(args: &[String], trace: PathBuf) -> Result<bool, String> {
         println!("{}", fault.as_ref().map_or("everything holds", String::as_str));
         return Ok(fault.is_none());
     }
+    if let Some(folder) = corpus {
+        return write_corpus(&options, &folder);
+    }
     if is_one {
         options.budget = Budget::Cases(1);
         for target in options.targets.iter().filter(|_| show) {
@@ -140,6 +143,24 @@ fn child(args: &[String], trace: PathBuf) -> Result<bool, String> {
     let outcome = run(&options)?;
     print(&outcome);
     Ok(outcome.failures.is_empty())
+}
+
+/// Writes inputs for cargo-fuzz to begin with: `DIR/TARGET` is what `cargo fuzz run` takes after the target's name.
+fn write_corpus(options: &Options, folder: &Path) -> Result<bool, String> {
+    let text = |error: std::io::Error| error.to_string();
+    for target in TARGETS
+        .iter()
+        .filter(|known| options.targets.is_empty() || options.targets.iter().any(|name| name == known.name))
+    {
+        let folder = folder.join(target.name.replace('-', "_"));
+        std::fs::create_dir_all(&folder).map_err(text)?;
+        let inputs = first_inputs(target.name, options)?;
+        for (idx, input) in inputs.iter().enumerate() {
+            std::fs::write(folder.join(format!("{idx:04}")), input).map_err(text)?;
+        }
+        println!("{}: {} inputs", folder.display(), inputs.len());
+    }
+    Ok(true)
 }
 
 fn print(outcome: &Outcome) {

@@ -144,6 +144,19 @@ pub fn input_of(target: &str, options: &Options) -> Result<Vec<u8>, String> {
     Ok(make(target, &Seeds::of(target, &files), options.seed, options.first_case))
 }
 
+/// Inputs that a loop would begin with, unchanged; for a target that takes choices, some.
+///
+/// Errors: as for [`run()`].
+pub fn first_inputs(target: &str, options: &Options) -> Result<Vec<Vec<u8>>, String> {
+    let target = chosen(&[target.to_owned()])?[0];
+    let files = corpus::files(&options.testdata).map_err(|error| format!("testdata: {error}"))?;
+    let seeds = Seeds::of(target, &files);
+    Ok(match target.takes_choices {
+        true => (0..100).map(|case| make(target, &seeds, options.seed, case)).collect(),
+        false => seeds.all,
+    })
+}
+
 fn chosen(names: &[String]) -> Result<Vec<&'static Target>, String> {
     if names.is_empty() {
         return Ok(TARGETS.iter().collect());

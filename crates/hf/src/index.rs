@@ -75,7 +75,8 @@ pub fn is_plain_file_name(name: &str) -> bool {
 /// Writes an index: sorted keys, two spaces, everything beyond ASCII escaped, a newline at the end.
 ///
 /// `metadata` has JSON texts as values, as [`Index::metadata`] does; `weights` are (tensor, file). Errors of kind
-/// [`Target`](modelferry_core::error::ErrorKind::Target): a metadata value that is not JSON, a name given twice.
+/// [`Target`](modelferry_core::error::ErrorKind::Target): a metadata value that is not JSON, a name given twice; of kind
+/// [`Usage`](modelferry_core::error::ErrorKind::Usage): a file name that [`parse`] refuses.
 pub fn write<'a>(
     metadata: impl IntoIterator<Item = (&'a str, &'a str)>,
     weights: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -99,6 +100,11 @@ pub fn write<'a>(
     }
     out.push_str(if pairs.is_empty() { "},\n  \"weight_map\": " } else { "\n  },\n  \"weight_map\": " });
     let mut weights: Vec<(&str, &str)> = weights.into_iter().collect();
+    if let Some((_, file)) = weights.iter().find(|(_, file)| !is_plain_file_name(file)) {
+        return Err(Error::usage("an index cannot name this file")
+            .file(file)
+            .expected("no backslash or colon"));
+    }
     // Python compares strings by code points, which is the order of their UTF-8 bytes.
     weights.sort_by_key(|&(name, _)| name);
     if let Some(pair) = weights.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -546,6 +552,10 @@ mod tests {
             .collect();
         assert_eq!(found, weights.collect());
         assert_eq!(index.total_size(), Some(7));
+        for file in ["a\\b", "c:d", "../e", ""] {
+            let text = write([], [("tensor", file)]).unwrap_err().to_string();
+            assert!(text.contains("an index cannot name this file"), "{text}");
+        }
     }
 
     #[test]

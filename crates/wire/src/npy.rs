@@ -321,6 +321,10 @@ impl Scanner<'_> {
         if self.at == start {
             return Err(self.unexpected("an extent", byte));
         }
+        // numpy counts in signed numbers, in empty arrays too.
+        if value > i64::MAX as u64 {
+            return Err(self.fault("an extent is more than 63 bits hold"));
+        }
         // Python 3 takes `007` for a mistake, not for a number.
         if byte == Some(b'0') && value > 0 {
             return Err(self.fault("an extent begins with a zero"));
@@ -629,7 +633,7 @@ mod tests {
 
     #[test]
     fn long_headers_take_version_two() {
-        let shape = vec![u64::MAX; 4000];
+        let shape = vec![i64::MAX as u64; 4000];
         let bytes = write_header(DType::U8, MemoryOrder::C, &shape).unwrap();
         assert_eq!(bytes[6..8], [2, 0]);
         assert_eq!(bytes.len() % 64, 0);

@@ -54,6 +54,23 @@ fn odd_names_are_read_and_written() {
         fs::remove_file(dir.join(&output)).unwrap();
     }
     assert_eq!(dir.names(), ["plain.npz", "plain.safetensors"]);
+    // Several files of such a name are read again, or refused.
+    let mut n_written = 0;
+    for name in odd_names(".safetensors") {
+        let folder = dir.folder("set");
+        let done = run(&mut convert(&plain, folder.join(&name), &["--shard-size", "1000"]));
+        if done.code() == Some(0) {
+            n_written += 1;
+            let is_index = |name: &String| name.ends_with(".index.json");
+            let index = names(&folder).into_iter().find(is_index).unwrap();
+            convert_ok(folder.join(index), folder.join("o.npz"), &[]);
+        } else {
+            assert!(matches!(done.code(), Some(2 | 14)), "{done:?}");
+            assert!(names(&folder).is_empty(), "{done:?}");
+        }
+        fs::remove_dir_all(folder).unwrap();
+    }
+    assert!(n_written >= 7, "{n_written}");
 }
 
 #[test]
@@ -81,7 +98,10 @@ fn names_that_cannot_be_are_refused_in_words() {
     refused(long.as_ref(), &["--shard-size", "1000"], 14, "File name too long");
     refused("".as_ref(), &[], 2, "");
     refused("..".as_ref(), &[], 11, "");
-    // Files that name each other need names that are text.
+    // Files that name each other need names that their index can hold, and that we read again.
+    for name in ["a:b.safetensors", "a\\b.safetensors"] {
+        refused(name.as_ref(), &["--shard-size", "1000"], 2, "an index cannot name this file");
+    }
     let broken = OsStr::from_bytes(b"\xff.safetensors");
     refused(broken, &["--shard-size", "1000"], 2, "needs a name that is UTF-8");
     assert_eq!(names(dir.path()), ["in.safetensors"]);

@@ -168,7 +168,9 @@ fn place_one_of_many(io: &dyn Io, from: &Path, to: &Path) -> Result<()> {
     match retry(|| io.hard_link(from, to)) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(to)),
-        Err(error) if is_unable(&error) || is_errno(&error, &[Errno::ACCESS, Errno::MLINK]) => place(io, from, to),
+        Err(error) if is_unable(&error) || is_errno(&error, &[Errno::ACCESS, Errno::MLINK]) => {
+            place(io, from, to)
+        }
         Err(error) => Err(failed("putting it in its place", to, error)),
     }
 }
