@@ -9,7 +9,7 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{LayoutRequest, Reader};
-use modelferry_core::{Error, Result};
+use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
 use modelferry_engine::{CastStats, Plan, Source, execute};
 use std::collections::BTreeMap;
@@ -95,6 +95,11 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
             report.n_verified = Some(readback::check(cx, source, &root, reader, info)?);
         }
         Ok(())
+    })
+    // Damage that only the payload shows is the source's.
+    .map_err(|error| match error.kind() {
+        ErrorKind::Malformed => error.format(opened.reader.format),
+        _ => error,
     })?;
     Ok(())
 }

@@ -288,7 +288,7 @@ pub enum BlockFn {
     Quantize,
     /// Blocks to `f32` elements.
     Dequantize,
-    /// Zeroes all but the `keep` largest magnitudes of every `of` consecutive floats.
+    /// Zeroes all but the `keep` largest magnitudes of every `of` consecutive f16, bf16, f32 or f64.
     PruneNm {
         /// How many stay.
         keep: u8,
@@ -557,7 +557,10 @@ impl Arena {
                     && scalar(self[args[0]].dtype)
                     && (from == Class::Complex) == (to == Class::Complex)
             }
-            ScalarFn::Neg => scalar(dtype) && dtype != DType::Bool && self[args[0]].dtype == dtype,
+            // f8_e8m0 has no sign.
+            ScalarFn::Neg => {
+                scalar(dtype) && !matches!(dtype, DType::Bool | DType::F8E8M0) && self[args[0]].dtype == dtype
+            }
             ScalarFn::Conj => dtype.class() == Class::Complex && self[args[0]].dtype == dtype,
             ScalarFn::Add(_) | ScalarFn::Mul(_) | ScalarFn::NegExp => {
                 matches!(dtype, DType::F32 | DType::F64) && self[args[0]].dtype == dtype

@@ -4,6 +4,8 @@ use modelferry_core::limits::Limits;
 use modelferry_core::{Error, Result};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
+const PAGE: u64 = 4096;
+
 /// What a run may use.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -28,7 +30,13 @@ impl Default for Settings {
 impl Settings {
     /// Bytes one thread may hold, in three parts: what it fills, the scratch of the expression, one strided fetch.
     pub(crate) fn tile_bytes(&self) -> u64 {
-        (self.memory / self.threads.max(1) as u64 / 3).clamp(1 << 16, 4 << 20)
+        (self.memory / self.threads.max(1) as u64 / 3).clamp(1 << 14, 4 << 20) / PAGE * PAGE
+    }
+
+    /// Bytes of one linear write: larger single writes collapse (4 MiB ones run at 4 × `cp`), smaller ones cost calls.
+    /// A multiple of the page size.
+    pub(crate) fn linear_bytes(&self) -> u64 {
+        self.tile_bytes().min(1 << 20)
     }
 }
 

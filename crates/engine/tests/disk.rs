@@ -355,12 +355,12 @@ fn every_fault_is_reported_or_survived() {
 fn a_released_file_is_no_input() {
     let dir = TempDir::new("disk");
     dir.file("other", "x");
-    let inputs = open(&dir.file("root", "y")).unwrap();
+    let inputs = open(dir.file("root", "y")).unwrap();
     let other = inputs.open("other").unwrap();
     assert_eq!((inputs.used().len(), inputs.identities().len()), (2, 2));
     inputs.release(other);
     assert_eq!((inputs.used().len(), inputs.identities().len()), (1, 1));
-    std::fs::write(dir.join("other"), "xx").unwrap();
+    fs::write(dir.join("other"), "xx").unwrap();
     inputs.check_unchanged().unwrap();
     inputs.release(inputs.root());
     assert_eq!(inputs.used().len(), 1, "the root is what the user named");

@@ -106,6 +106,9 @@ pub(crate) fn reader(reader: &dyn Reader, inputs: &dyn Inputs) -> Result<(Reache
         Err(error) => return Err(format!("read, then refused: {}", cut(&error.to_string()))),
     }
     self::model(&model, inputs)?;
+    if let Some(loss) = model.losses.iter().find(|loss| loss.to_string().chars().any(char::is_control)) {
+        return Err(format!("a loss that controls the terminal: {}", cut(&loss.to_string())));
+    }
     Ok((Reached::Read, Some(model)))
 }
 

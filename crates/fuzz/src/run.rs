@@ -358,6 +358,10 @@ impl Loop<'_> {
 
 /// A fault without its numbers and names: two faults with one signature are one fault.
 fn signature(what: &str) -> String {
+    // A panic is where it is, whatever it says.
+    if let Some(place) = what.strip_prefix("a panic: panicked at ").and_then(|rest| rest.split(": ").next()) {
+        return format!("a panic: panicked at {place}");
+    }
     let mut out = String::new();
     let mut is_quoted = false;
     for c in what.chars() {

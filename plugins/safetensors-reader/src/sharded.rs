@@ -69,7 +69,11 @@ impl Set {
         if let Some(missing) = files.iter().find(|file| !there.contains(file)) {
             return Err(Error::malformed("this is one shard of a set that is not complete")
                 .file(&name)
-                .expected(format_args!("{missing} or {} beside it", shard.index_name()))
+                .expected(format_args!(
+                    "{} or {} beside it",
+                    missing.escape_debug(),
+                    shard.index_name().escape_debug()
+                ))
                 .found("neither")
                 .hint("pass --shards alone to take this file for itself"));
         }
@@ -96,7 +100,7 @@ impl Set {
         for shard in order {
             let name = &self.files[shard];
             let file = inputs.open(name).map_err(|error| match &self.index {
-                Some(index) => error.hint(format!("named by {}", index.name)),
+                Some(index) => error.hint(format!("named by {}", index.name.escape_debug())),
                 None => error,
             })?;
             let header = parse_header(inputs, file, limits)?;
@@ -108,8 +112,8 @@ impl Set {
                         Err(Error::malformed("the index says that another file holds this tensor")
                             .file(&index.name)
                             .tensor(tensor)
-                            .expected(name)
-                            .found(&self.files[stated as usize]))
+                            .expected(name.escape_debug())
+                            .found(self.files[stated as usize].escape_debug()))
                     }
                     // Not named by the index: transformers loads it all the same. Or taken by an earlier shard.
                     None => {
@@ -126,7 +130,7 @@ impl Set {
             return Err(Error::malformed("the index names a tensor that its file does not hold")
                 .file(&index.name)
                 .tensor(tensor)
-                .expected(format_args!("it in {}", self.files[shard as usize])));
+                .expected(format_args!("it in {}", self.files[shard as usize].escape_debug())));
         }
         let mut twice: HashSet<&str> = HashSet::new();
         if !unnamed.is_empty() {

@@ -251,7 +251,7 @@ fn a_link_that_leaves_the_model_is_refused() {
 #[test]
 fn ten_thousand_shards_take_64_descriptors() {
     const N: usize = 10_000;
-    let dir = Dir::new("shards");
+    let dir = Dir::in_memory("shards");
     let mut index = String::from(r#"{"metadata":{},"weight_map":{"#);
     for idx in 0..N {
         let file = format!("m-{:05}-of-{N:05}.safetensors", idx + 1);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_modelferry");
 
 /// No run of these tests takes so long: it hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Says that something could not be tested here. Not through `eprintln!`, which shows nothing of a test that passes.
 pub(crate) fn skip(what: &str, why: impl std::fmt::Display) {
@@ -28,9 +28,19 @@ pub(crate) struct Dir(PathBuf);
 
 impl Dir {
     pub(crate) fn new(what: &str) -> Dir {
+        Dir::below(&std::env::temp_dir(), what)
+    }
+
+    /// One in memory where there is such a file system, for tens of thousands of files.
+    pub(crate) fn in_memory(what: &str) -> Dir {
+        let memory = Path::new("/dev/shm");
+        if memory.is_dir() { Dir::below(memory, what) } else { Dir::new(what) }
+    }
+
+    fn below(base: &Path, what: &str) -> Dir {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("modelferry-process-{what}-{}-{n}", std::process::id()));
+        let path = base.join(format!("modelferry-process-{what}-{}-{n}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).unwrap();
         Dir(path.canonicalize().unwrap())

@@ -17,7 +17,7 @@ use modelferry_core::expr::{Arena, ByteOrder, NodeId, Op, Packing};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::model::Model;
 use modelferry_core::{DType, Error, Result};
-use modelferry_kernels::cast::CastStats;
+use modelferry_kernels::cast::{CastStats, Caster};
 use modelferry_kernels::pack::unpack;
 use modelferry_kernels::strided::StrideDim;
 use modelferry_kernels::swap::swap;
@@ -49,11 +49,13 @@ pub(crate) struct Cx {
     /// Largest scratch buffer of one step, in bytes.
     pub(crate) cap: usize,
     pub(crate) stats: CastStats,
+    /// Casts met so far: some carry tables that are worth keeping.
+    casters: Vec<Caster>,
 }
 
 impl Cx {
     pub(crate) fn new(cap: usize) -> Cx {
-        Cx { spare: vec![], cap: cap.max(4096), stats: CastStats::default() }
+        Cx { spare: vec![], cap: cap.max(4096), stats: CastStats::default(), casters: vec![] }
     }
 
     /// A buffer of `len` bytes of any content.
@@ -66,6 +68,23 @@ impl Cx {
         }
         buffer.resize(len, 0);
         Ok(buffer)
+    }
+
+    /// Casts dense items, and notes what became of them.
+    pub(crate) fn cast(&mut self, from: DType, to: DType, src: &[u8], dst: &mut [u8]) -> Result<()> {
+        let known = self.casters.iter().position(|caster| (caster.from(), caster.to()) == (from, to));
+        let idx = match known {
+            Some(idx) => idx,
+            None => {
+                self.casters.push(Caster::new(from, to).ok_or_else(|| {
+                    Error::unsupported("there is no cast between these types")
+                        .found(format_args!("{from} to {to}"))
+                })?);
+                self.casters.len() - 1
+            }
+        };
+        self.casters[idx].run(src, dst, &mut self.stats);
+        Ok(())
     }
 
     /// Gives a buffer back for reuse.

@@ -6,7 +6,6 @@ use super::{Cx, Evaluator};
 use modelferry_core::expr::{BlockFn, NodeId, Part, ReduceFn, ScalarFn};
 use modelferry_core::{DType, Error, Result};
 use modelferry_kernels::block::{BlockCodec, prune_nm};
-use modelferry_kernels::cast::Caster;
 use modelferry_kernels::map::{Affine, Mapper};
 use modelferry_kernels::reduce::{Folder, KthAbs};
 
@@ -146,14 +145,7 @@ impl Evaluator<'_> {
                 operands.push(operand);
             }
             match f {
-                ScalarFn::Cast => {
-                    let from = self.nodes()[args[0]].dtype;
-                    let caster = Caster::new(from, dtype).ok_or_else(|| {
-                        Error::unsupported("there is no cast between these types")
-                            .found(format_args!("{from} to {dtype}"))
-                    })?;
-                    caster.run(&operands[0], out, &mut cx.stats);
-                }
+                ScalarFn::Cast => cx.cast(self.nodes()[args[0]].dtype, dtype, &operands[0], out)?,
                 ScalarFn::SubMul | ScalarFn::MulAdd => {
                     let of = |idx: usize| self.nodes()[args[idx]].dtype;
                     // `SubMul` has its scale last, `MulAdd` its zero point.

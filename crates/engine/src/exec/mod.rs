@@ -63,7 +63,7 @@ impl Staged<'_> {
 pub struct Outcome {
     /// Published files and their lengths, in layout order.
     pub files: Vec<(PathBuf, u64)>,
-    /// Per tensor with casts, what they met.
+    /// Per tensor with casts, what they met; a value that an expression evaluates twice is counted twice.
     pub casts: BTreeMap<TensorIdx, CastStats>,
     /// Values of the layout's digests, in its order, as bytes in the order they are written.
     pub digests: Vec<Vec<u8>>,

@@ -20,8 +20,6 @@ pub(super) enum Task {
     Copy { file: usize, at: u64, from: FileId, from_at: u64, len: u64 },
 }
 
-/// Bytes of one linear write: larger single writes collapse (4 MiB ones run at 4 × `cp`), smaller ones cost calls.
-pub(super) const LINEAR_BYTES: u64 = 1 << 20;
 /// Bytes of one kernel copy: small enough to stop in time.
 const COPY_BYTES: u64 = 16 << 20;
 /// Shorter stretches are not worth a task of their own.
@@ -71,7 +69,7 @@ impl<'j> Tasks<'j> {
             return Way::Copy { from, from_at: from_at + bytes.start };
         }
         let whole = bytes.start == 0 && bytes.end == tensor.byte_len();
-        if !fact.linear && whole && len > LINEAR_BYTES && !tensor.dtype.is_sub_byte() {
+        if !fact.linear && whole && len > job.settings().linear_bytes() && !tensor.dtype.is_sub_byte() {
             let tiling = Tiling::of(&job.evaluator, tensor.data, job.settings().tile_bytes());
             if tiling.is_boxed() {
                 return Way::Boxed(tiling);
@@ -148,7 +146,8 @@ impl Iterator for Tasks<'_> {
                     // To the next multiple of the write size, or to the first piece that is made another way.
                     let from = self.at;
                     let (first, skip) = (self.piece, self.at - self.piece_at);
-                    let stop = (from / LINEAR_BYTES + 1) * LINEAR_BYTES;
+                    let step = self.job.settings().linear_bytes();
+                    let stop = (from / step + 1) * step;
                     loop {
                         let end = self.piece_at + self.pieces()[self.piece].byte_len();
                         if end > stop {

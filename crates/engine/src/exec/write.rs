@@ -29,8 +29,8 @@ impl<'j> Worker<'j> {
                 let mut next = at.start;
                 while next < at.end {
                     job.plan.control.check()?;
-                    let end = (next / super::tasks::LINEAR_BYTES + 1) * super::tasks::LINEAR_BYTES;
-                    let end = end.min(at.end);
+                    let step = job.settings().linear_bytes();
+                    let end = ((next / step + 1) * step).min(at.end);
                     self.write_linear(file, next..end, piece, next - at.start)?;
                     next = end;
                 }

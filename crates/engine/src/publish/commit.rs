@@ -75,12 +75,18 @@ fn take_permissions(staging: &Staging) -> Result<()> {
     let file = staging.file(0)?;
     let mut found = retry(|| io.stat(&file)).map_err(at_fault)?.permissions;
     let is_refused = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied || is_unable(error);
+    // Giving it to the user too takes a privilege; to a group of one's own, none.
     for user in [wanted.user, found.user] {
         if (found.user, found.group) == (user, wanted.group) {
             break;
         }
         match retry(|| io.set_owner(&file, user, wanted.group)) {
-            Ok(()) => (found.user, found.group) = (user, wanted.group),
+            Ok(()) => {
+                (found.user, found.group) = (user, wanted.group);
+                // It may have taken rights away: what they are now is not known.
+                found.mode = u32::MAX;
+                break;
+            }
             Err(error) if is_refused(&error) => {}
             Err(error) => return Err(at_fault(error)),
         }
@@ -89,7 +95,6 @@ fn take_permissions(staging: &Staging) -> Result<()> {
     if found.group != wanted.group {
         mode &= !0o070 | (mode & 0o007) << 3;
     }
-    // Also after a change of owner, which may take rights away.
     match found.mode == mode {
         true => Ok(()),
         false => retry(|| io.set_mode(&file, mode)).map_err(at_fault),
