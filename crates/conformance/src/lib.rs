@@ -5,6 +5,8 @@
 //! own. Two oracles stand behind it, which share no code with what they judge: [`naive`] evaluates expressions one
 //! item at a time, [`layouts`] executes layouts in memory.
 //!
+//! [`faults::run`] fails every call to the system of every conversion, one at a time.
+//!
 //! The whole test of a plugin is this, with fixtures in `testdata/models` and `testdata/bad`:
 //!
 //! ```no_run

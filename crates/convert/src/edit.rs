@@ -16,7 +16,7 @@ use modelferry_core::plugin::{Carries, Reader, Writer};
 use modelferry_core::{Error, Result};
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::io::{FileKind, Follow, failed, look, retry};
-use modelferry_engine::publish::{Output, Replace};
+use modelferry_engine::publish::{Output, Replace, remove_leftovers};
 use modelferry_engine::{Plan, execute};
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -122,6 +122,10 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
     }
     refuse_several(&opened).map_err(named)?;
 
+    if !job.dry_run {
+        // Also where nothing is to change any more: the run that changed it may have been killed while tidying up.
+        remove_leftovers(&*cx.io, &job.path);
+    }
     let before = opened.model.metadata.clone();
     apply(&mut opened.model, &job.changes).map_err(named)?;
     report.changes = changed(&before, &opened.model.metadata);

@@ -28,7 +28,7 @@ use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
 use safetensors::Dtype;
 use serde::de::value::StrDeserializer;
-use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -270,6 +270,58 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
+/// A value that nobody reads. It is parsed all the same, as the format's own reader does, which so refuses numbers and
+/// escapes that serde's `IgnoredAny` would not look at.
+struct Unread;
+
+impl<'de> Deserialize<'de> for Unread {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Unread)
+    }
+}
+
+impl<'de> Visitor<'de> for Unread {
+    type Value = Unread;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Unread, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Unread, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Unread, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Unread, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Unread, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Unread, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Unread, A::Error> {
+        while seq.next_element::<Unread>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Unread, A::Error> {
+        while map.next_entry::<Unread, Unread>()?.is_some() {}
+        Ok(self)
+    }
+}
+
 struct HeaderVisitor<'c, 'l>(&'c mut Context<'l>);
 
 impl<'de> Visitor<'de> for HeaderVisitor<'_, '_> {
@@ -383,7 +435,7 @@ impl<'de> Visitor<'de> for EntrySeed<'_, '_> {
                 "shape" => shape.replace(map.next_value_seed(ShapeSeed(cx))?).is_some(),
                 "data_offsets" => offsets.replace(map.next_value::<(u64, u64)>()?).is_some(),
                 _ => {
-                    map.next_value::<IgnoredAny>()?;
+                    map.next_value::<Unread>()?;
                     // An entry that defines more keys than this is refused rather than compared key by key.
                     if others.len() == MAX_IGNORED_KEYS {
                         return Err(cx.fail(Error::malformed("an entry has too many unknown keys")));

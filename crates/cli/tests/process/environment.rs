@@ -10,14 +10,20 @@ fn the_environment_changes_nothing() {
     let dir = Dir::new("environment");
     let input = dir.join("größe.safetensors");
     write(&input, small());
-    let run_with = |set: &dyn Fn(&mut Command)| {
+    let run_with = |changes: &[(&str, Option<&str>)]| {
         let folder = dir.folder("out");
         let mut texts = vec![];
         for (output, options) in
             [("ö.npz", &["--dtype", "bf16"][..]), ("ö.safetensors", &["--shard-size", "1000", "--json"])]
         {
             let mut command = convert(&input, folder.join(output), options);
-            set(&mut command);
+            for &(name, value) in changes {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None if name == "*" => command.env_clear(),
+                    None => command.env_remove(name),
+                };
+            }
             let done = run(&mut command).expect(0, "");
             texts.push((done.stdout, done.stderr));
         }
@@ -25,36 +31,19 @@ fn the_environment_changes_nothing() {
         fs::remove_dir_all(folder).unwrap();
         (written, texts)
     };
-    let usual = run_with(&|_| {});
+    let usual = run_with(&[]);
     assert!(usual.0.len() >= 4);
-    let surroundings: [(&str, &dyn Fn(&mut Command)); 8] = [
-        ("no HOME", &|command| {
-            command.env_remove("HOME");
-        }),
-        ("a HOME that is not there", &|command| {
-            command.env("HOME", "/nowhere/at/all");
-        }),
-        ("C", &|command| {
-            command.env("LC_ALL", "C");
-        }),
-        ("POSIX", &|command| {
-            command.env("LC_ALL", "POSIX").env("LANG", "POSIX");
-        }),
-        ("Turkish", &|command| {
-            command.env("LC_ALL", "tr_TR.UTF-8").env("LANG", "tr_TR.UTF-8");
-        }),
-        ("nothing set", &|command| {
-            command.env_clear();
-        }),
-        ("another time zone", &|command| {
-            command.env("TZ", "Asia/Kathmandu");
-        }),
-        ("a folder for temporary files that is not there", &|command| {
-            command.env("TMPDIR", "/nowhere");
-        }),
-    ];
-    for (what, set) in surroundings {
-        assert!(run_with(set) == usual, "{what}");
+    for changes in [
+        &[("HOME", None)][..],
+        &[("HOME", Some("/nowhere/at/all"))],
+        &[("LC_ALL", Some("C"))],
+        &[("LC_ALL", Some("POSIX")), ("LANG", Some("POSIX"))],
+        &[("LC_ALL", Some("tr_TR.UTF-8")), ("LANG", Some("tr_TR.UTF-8"))],
+        &[("TZ", Some("Asia/Kathmandu"))],
+        &[("TMPDIR", Some("/nowhere"))],
+        &[("*", None)],
+    ] {
+        assert!(run_with(changes) == usual, "{changes:?}");
     }
 }
 
@@ -138,11 +127,11 @@ fn check_trace(trace: &str, folder: &Path) {
             "clone" | "clone3" => {
                 assert!(call.contains("CLONE_THREAD") || call.contains("resumed"), "{line}")
             }
-            "open" | "openat" | "creat" => {
-                if ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|flag| call.contains(flag)) {
-                    assert!(call.contains(&folder), "{line}");
-                    n_written += 1;
-                }
+            "open" | "openat" | "creat"
+                if ["O_WRONLY", "O_RDWR", "O_CREAT"].iter().any(|flag| call.contains(flag)) =>
+            {
+                assert!(call.contains(&folder), "{line}");
+                n_written += 1;
             }
             "socket" | "connect" | "bind" | "sendto" | "sendmsg" | "recvfrom" | "recvmsg" => panic!("{line}"),
             _ => {}

@@ -1,6 +1,6 @@
 //! Faults: whichever call to the system fails, the output is the old one or the new one, whole.
 //!
-//! A [`Scene`] is one conversion in a folder of its own. It runs once undisturbed, to know what is right, and then
+//! A [`Scene`] is one conversion, or one edit of metadata, in a folder of its own. It runs once undisturbed, to know what is right, and then
 //! with its first call failing, its second, its third, until a run has nothing left to fail. After each:
 //!
 //! - a call that was interrupted or did half of its work has changed nothing;
@@ -143,6 +143,7 @@ impl<'a> Scenes<'a> {
         let mut scenes = Scenes { registry, all: vec![], failures: vec![] };
         scenes.read_all(made.iter().chain(&found), depth);
         scenes.write_all(&made, depth);
+        scenes.edit_all(&made);
         Ok(scenes)
     }
 
@@ -179,6 +180,16 @@ impl<'a> Scenes<'a> {
                 if !is_taken && !manner.needs_shards() {
                     self.failures.push(format!("{writer} takes no source, {}", manner.name));
                 }
+            }
+        }
+    }
+
+    /// What can be edited in its place is.
+    fn edit_all(&mut self, made: &[Source]) {
+        for source in made.iter().filter(|source| !source.is_sharded) {
+            match Scene::prepare_edit(self.registry, source) {
+                Ok(scene) => self.all.extend(scene),
+                Err(why) => self.failures.push(format!("{} edited: undisturbed: {why}", source.name)),
             }
         }
     }

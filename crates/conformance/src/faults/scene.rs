@@ -4,6 +4,7 @@ use super::Depth;
 use super::folder::{self, Folder, Tree};
 use super::sources::{SHARDS, Source};
 use crate::suite::guarded;
+use modelferry_convert::edit::{Change, EditJob, EditReport, edit};
 use modelferry_convert::{Context, Job, Policy, Report, convert};
 use modelferry_core::error::{Error, ErrorKind};
 use modelferry_core::loss::LossKind;
@@ -99,12 +100,47 @@ impl Manner {
     }
 }
 
-/// A conversion, and what is right for it.
+/// What is done.
+enum Work {
+    Convert(Box<Job>),
+    /// The output is the input.
+    Edit(EditJob),
+}
+
+impl Work {
+    /// Does it, and gives its error, its account, and the file that stands for what it wrote.
+    fn perform(&self, cx: &Context<'_>) -> (Option<Error>, String, Option<String>) {
+        match self {
+            Work::Convert(job) => {
+                let mut report = Report::default();
+                let error = convert(cx, job, &mut report).err();
+                let verified = report.n_verified;
+                let account = format!("{:?}, {:?}, verified {verified:?}", report.files, report.losses);
+                (error, account, report.root)
+            }
+            Work::Edit(job) => {
+                let mut report = EditReport::default();
+                let error = edit(cx, job, &mut report).err();
+                (error, format!("{:?}, {} bytes", report.changes, report.bytes), None)
+            }
+        }
+    }
+
+    /// The same, whatever is there already.
+    fn forced(&self, force: bool) -> Work {
+        match self {
+            Work::Convert(job) => Work::Convert(Box::new(Job { force, ..(**job).clone() })),
+            Work::Edit(job) => Work::Edit(job.clone()),
+        }
+    }
+}
+
+/// A conversion or an edit, and what is right for it.
 pub(super) struct Scene<'a> {
     pub(super) name: String,
     registry: &'a Registry,
     folder: Folder,
-    job: Job,
+    work: Work,
     settings: Settings,
     source: Tree,
     source_state: Vec<(PathBuf, i64, i64, u64)>,
@@ -123,6 +159,7 @@ pub(super) struct Scene<'a> {
 struct Attempt {
     error: Option<Error>,
     account: String,
+    root: Option<String>,
     found: Tree,
 }
 
@@ -153,33 +190,16 @@ impl<'a> Scene<'a> {
             force: matches!(manner.before, Before::File | Before::LongerSet),
             ..Job::default()
         };
-        let mut scene = Scene {
-            name: format!("{} to {writer}, {}", source.name, manner.name),
-            registry,
-            source: folder::tree(&input).map_err(|error| error.to_string())?,
-            source_state: state(&input).map_err(|error| error.to_string())?,
-            folder,
-            // So little memory that every stage is spooled.
-            settings: Settings {
-                threads: manner.threads,
-                memory: 1,
-                sync: manner.sync,
-                ..Settings::default()
-            },
-            before: Tree::from([(STRANGER.into(), Some(b"a stranger's".to_vec()))]),
-            after: Tree::new(),
-            root: name.clone(),
-            dead: None,
-            n_calls: 0,
-            account: String::new(),
-            job,
-        };
+        let settings = Settings { threads: manner.threads, sync: manner.sync, ..small_settings() };
+        let name_of_scene = format!("{} to {writer}, {}", source.name, manner.name);
+        let mut scene = Scene::new(registry, name_of_scene, folder, Work::Convert(Box::new(job.clone())), &name)?;
+        scene.settings = settings;
         let old = match manner.before {
             Before::Nothing => vec![],
             // No process has this number for long.
             Before::DeadRun => ["lock", "new/m"].map(|path| dead(&name).join(path)).to_vec(),
             Before::File => vec![name],
-            Before::LongerSet => match scene.longer_set()? {
+            Before::LongerSet => match scene.longer_set(&job)? {
                 Some(names) => names,
                 None => return Ok(None),
             },
@@ -187,24 +207,71 @@ impl<'a> Scene<'a> {
         let text = |name: &Path| format!("the old {}", name.display()).into_bytes();
         scene.before.extend(old.into_iter().map(|name| (name.clone(), Some(text(&name)))));
 
-        let io = FaultIo::new(OsIo, |_| None);
-        let attempt = scene.attempt(Arc::new(io.clone()), &scene.job, Start::Before)?;
-        match attempt.error {
-            Some(error) if error.kind() == ErrorKind::Target => return Ok(None),
-            Some(error) => return Err(error.to_string()),
-            None => {}
-        }
-        // Where one shard is enough there is no set to publish.
-        if manner.shards.is_some() && attempt.found.len() < 3 {
+        if !scene.run_undisturbed()? {
             return Ok(None);
         }
-        scene.root = scene.root_of(&attempt.found);
-        (scene.n_calls, scene.account, scene.after) = (io.n_calls(), attempt.account, attempt.found);
-        scene.check_whole()?;
+        // Where one shard is enough there is no set to publish.
+        if manner.shards.is_some() && scene.after.len() < 3 {
+            return Ok(None);
+        }
         if manner.before == Before::DeadRun {
             scene.dead = Some(dead(&scene.root));
         }
         Ok(Some(scene))
+    }
+
+    /// The metadata of a source changed in its place; `None` if its format has none.
+    pub(super) fn prepare_edit(registry: &'a Registry, source: &Source) -> Result<Option<Scene<'a>>, String> {
+        let folder = Folder::new().map_err(|error| format!("no folder for temporary files: {error}"))?;
+        folder::fill(&folder.path().join("in"), [].into_iter()).map_err(|error| error.to_string())?;
+        let changes = vec![Change::Set { key: "edited".to_owned(), text: "yes".to_owned() }];
+        let path = folder.path().join("out").join(&source.root);
+        let work = Work::Edit(EditJob { path, changes, ..EditJob::default() });
+        let mut scene = Scene::new(registry, format!("{} edited", source.name), folder, work, &source.root)?;
+        scene.before.extend(source.files.iter().map(|(path, bytes)| (path.clone(), Some(bytes.clone()))));
+        Ok(if scene.run_undisturbed()? { Some(scene) } else { None })
+    }
+
+    fn new(
+        registry: &'a Registry,
+        name: String,
+        folder: Folder,
+        work: Work,
+        root: &Path,
+    ) -> Result<Scene<'a>, String> {
+        let input = folder.path().join("in");
+        Ok(Scene {
+            name,
+            registry,
+            source: folder::tree(&input).map_err(|error| error.to_string())?,
+            source_state: state(&input).map_err(|error| error.to_string())?,
+            folder,
+            work,
+            settings: small_settings(),
+            before: Tree::from([(STRANGER.into(), Some(b"a stranger's".to_vec()))]),
+            after: Tree::new(),
+            root: root.to_owned(),
+            dead: None,
+            n_calls: 0,
+            account: String::new(),
+        })
+    }
+
+    /// Learns what is right; false if the format refuses it.
+    fn run_undisturbed(&mut self) -> Result<bool, String> {
+        let io = FaultIo::new(OsIo, |_| None);
+        let attempt = self.attempt(Arc::new(io.clone()), &self.work, Start::Before)?;
+        match attempt.error {
+            Some(error) if matches!(error.kind(), ErrorKind::Target | ErrorKind::Unsupported) => {
+                return Ok(false);
+            }
+            Some(error) => return Err(error.to_string()),
+            None => {}
+        }
+        (self.n_calls, self.account, self.after) = (io.n_calls(), attempt.account, attempt.found);
+        self.root = attempt.root.map_or_else(|| self.root.clone(), PathBuf::from);
+        self.check_whole()?;
+        Ok(true)
     }
 
     /// Calls of an undisturbed run.
@@ -212,10 +279,10 @@ impl<'a> Scene<'a> {
         self.n_calls
     }
 
-    /// The names of an output of more files than this one; `None` if the format has no shards.
-    fn longer_set(&self) -> Result<Option<Vec<PathBuf>>, String> {
-        let job = Job { shards: Some(Shards::Max(600)), verify: false, ..self.job.clone() };
-        let attempt = self.attempt(Arc::new(OsIo), &job, Start::Before)?;
+    /// The names of an output of more files than that of `job`; `None` if the format has no shards.
+    fn longer_set(&self, job: &Job) -> Result<Option<Vec<PathBuf>>, String> {
+        let job = Job { shards: Some(Shards::Max(600)), verify: false, ..job.clone() };
+        let attempt = self.attempt(Arc::new(OsIo), &Work::Convert(Box::new(job)), Start::Before)?;
         match attempt.error {
             Some(error) if error.kind() == ErrorKind::Target => Ok(None),
             Some(error) => Err(error.to_string()),
@@ -225,15 +292,6 @@ impl<'a> Scene<'a> {
                 Ok(Some(attempt.found.into_keys().filter(is_ours).collect()))
             }
         }
-    }
-
-    /// The file that stands for an output: the one that was named, or the index.
-    fn root_of(&self, found: &Tree) -> PathBuf {
-        if found.contains_key(&self.root) && self.job.shards.is_none() {
-            return self.root.clone();
-        }
-        let index = found.keys().find(|path| path.extension().is_some_and(|extension| extension == "json"));
-        index.cloned().unwrap_or_else(|| self.root.clone())
     }
 
     /// Sees that an undisturbed run leaves what was there, what it wrote, and nothing else.
@@ -267,7 +325,7 @@ impl<'a> Scene<'a> {
                 fault
             })
         });
-        let attempt = self.attempt(Arc::new(io), &self.job, Start::Before);
+        let attempt = self.attempt(Arc::new(io), &self.work, Start::Before);
         let hit = hit.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         let (call, path) = hit.clone().unwrap_or_else(|| ("no call".to_owned(), String::new()));
         let result = attempt.and_then(|attempt| match fault {
@@ -313,11 +371,10 @@ impl<'a> Scene<'a> {
     /// What a kill may leave, and what the runs after it make of that.
     fn judge_halt(&self, attempt: &Attempt) -> Result<(), String> {
         self.check_killed(&attempt.found)?;
-        let job = |force| Job { force, ..self.job.clone() };
-        let again = |force, start| self.attempt(Arc::new(OsIo), &job(force), start);
+        let again = |force| self.attempt(Arc::new(OsIo), &self.work.forced(force), Start::AsFound);
 
         // Without --force the output is there, and complete, or it is made now.
-        let next = again(false, Start::AsFound)?;
+        let next = again(false)?;
         let (settled, staged) = split(&next.found);
         match &next.error {
             None => {
@@ -334,7 +391,7 @@ impl<'a> Scene<'a> {
             }
             Some(error) => return Err(format!("the next run: {error}")),
         }
-        let forced = again(true, Start::AsFound)?;
+        let forced = again(true)?;
         match forced.error {
             Some(error) => Err(format!("the next run by force: {error}")),
             None if forced.found == self.after => Ok(()),
@@ -400,7 +457,7 @@ impl<'a> Scene<'a> {
     /// One run.
     ///
     /// Errors: it panicked, or left a file open.
-    fn attempt(&self, io: Arc<dyn Io>, job: &Job, start: Start) -> Result<Attempt, String> {
+    fn attempt(&self, io: Arc<dyn Io>, work: &Work, start: Start) -> Result<Attempt, String> {
         let output = self.folder.path().join("out");
         if start == Start::Before {
             let files = self.before.iter().filter_map(|(path, content)| Some((&**path, content.as_deref()?)));
@@ -408,16 +465,19 @@ impl<'a> Scene<'a> {
         }
         let control = Control::new();
         let cx = Context { registry: self.registry, io, settings: &self.settings, control: &control };
-        let mut report = Report::default();
-        let error = guarded(|| convert(&cx, job, &mut report))?.err();
+        let (error, account, root) = guarded(|| work.perform(&cx))?;
         drop(cx);
         if let Some(path) = folder::open_file(self.folder.path()) {
             return Err(format!("{} is still open", path.display()));
         }
         let found = folder::tree(&output).map_err(|error| error.to_string())?;
-        let account = format!("{:?}, {:?}, verified {:?}", report.files, report.losses, report.n_verified);
-        Ok(Attempt { error, account, found })
+        Ok(Attempt { error, account, root, found })
     }
+}
+
+/// So little memory that every stage is spooled.
+fn small_settings() -> Settings {
+    Settings { threads: 1, memory: 1, ..Settings::default() }
 }
 
 /// What the output's folder holds when a run begins.
