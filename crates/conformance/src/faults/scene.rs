@@ -192,7 +192,8 @@ impl<'a> Scene<'a> {
         };
         let settings = Settings { threads: manner.threads, sync: manner.sync, ..small_settings() };
         let name_of_scene = format!("{} to {writer}, {}", source.name, manner.name);
-        let mut scene = Scene::new(registry, name_of_scene, folder, Work::Convert(Box::new(job.clone())), &name)?;
+        let mut scene =
+            Scene::new(registry, name_of_scene, folder, Work::Convert(Box::new(job.clone())), &name)?;
         scene.settings = settings;
         let old = match manner.before {
             Before::Nothing => vec![],
