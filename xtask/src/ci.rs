@@ -7,7 +7,8 @@ use crate::flags::Flags;
 use crate::peers;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
-use crate::{licences, test, tidy};
+use crate::{faults, fuzz, licences, test, tidy};
+use modelferry_conformance::faults::Depth;
 
 /// `cargo xtask ci`. Every step runs, whatever the others said, so that one run shows everything that is wrong.
 pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
@@ -31,6 +32,8 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     let judged = step("peers", &mut tally, || peers::run(&[], false));
     if is_full {
         step("more random expressions", &mut tally, || Ok(((), conformance::more_seeds()?)));
+        step("more faults", &mut tally, || Ok(((), faults::run(Depth::Full))));
+        step("more mutations", &mut tally, || Ok(((), fuzz::full())));
         let judged_fully = step("peers, every case", &mut tally, || peers::run(&[], true));
         let measured = step("bench", &mut tally, || bench::run(&bench::Wanted::default()));
         if let (true, Some(outcome), Some(judged)) = (tally.is_green(), &outcome, &judged) {

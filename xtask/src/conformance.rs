@@ -7,7 +7,7 @@ use modelferry_conformance::{Outcome, SuiteOptions, Verdict};
 use std::collections::BTreeSet;
 
 /// Random expressions beyond the usual ones that a full run evaluates.
-const MORE_SEEDS: u64 = 20_000;
+const MORE_SEEDS: u64 = 10_000;
 
 /// `cargo xtask conformance`.
 pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
@@ -29,9 +29,11 @@ pub(crate) fn run() -> Result<(Outcome, Tally), Stop> {
 pub(crate) fn more_seeds() -> Result<Tally, Stop> {
     let usual = SuiteOptions::default();
     let first_seed = usual.first_seed + usual.n_seeds;
-    let binary = Some(run::build_modelferry()?);
     println!("seeds {first_seed} to {}", first_seed + MORE_SEEDS - 1);
-    Ok(suite(&SuiteOptions { binary, first_seed, n_seeds: MORE_SEEDS, ..usual }).1)
+    let only = vec!["random expressions".to_owned()];
+    let options = SuiteOptions { first_seed, n_seeds: MORE_SEEDS, only, ..usual };
+    let registry = modelferry_cli::builtin::registry();
+    Ok(tally(&modelferry_conformance::run(&registry, &run::root().join("testdata"), &options)))
 }
 
 /// Rewrites the recorded errors of testdata/bad.

@@ -11,8 +11,10 @@ mod bench;
 mod ci;
 mod conformance;
 mod evidence;
+mod faults;
 mod fixtures;
 mod flags;
+mod fuzz;
 mod licences;
 mod peers;
 mod run;
@@ -36,7 +38,7 @@ struct Task {
     run: fn(Flags) -> Result<u8, Stop>,
 }
 
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 10] = [
     Task {
         name: "test",
         usage: "",
@@ -66,6 +68,12 @@ const TASKS: [Task; 9] = [
         usage: "[--check] [--bless]",
         help: "makes testdata anew; --check compares only; --bless rewrites the expected errors of testdata/bad",
         run: fixtures::main,
+    },
+    Task {
+        name: "fuzz",
+        usage: "[TARGET…] [--seed=N] [--cases=N] [--seconds=N] [--case=N] [--input=FILE] [--show]",
+        help: "seeded mutation loops; --seed and --case repeat one case, --show prints its input",
+        run: fuzz::main,
     },
     Task {
         name: "bench",

@@ -1,10 +1,11 @@
 //! `cargo xtask test`: everything that needs cargo alone.
 
-use crate::conformance;
 use crate::flags::Flags;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
+use crate::{conformance, faults};
 use modelferry_conformance::Outcome;
+use modelferry_conformance::faults::Depth;
 
 /// `cargo xtask test`.
 pub(crate) fn main(_: Flags) -> Result<u8, Stop> {
@@ -13,12 +14,17 @@ pub(crate) fn main(_: Flags) -> Result<u8, Stop> {
     Ok(tally.finish())
 }
 
-/// The tests of all crates, then conformance, which replays the corpus of bad files too.
+/// The tests of all crates (the short mutation loops among them), the fault loops, then conformance, which replays
+/// the corpus of bad files too.
 pub(crate) fn run() -> Result<(Outcome, Tally), Stop> {
     let mut tally = Tally::default();
     {
         let _step = run::step("cargo test");
         tally.add(cargo_test()?);
+    }
+    {
+        let _step = run::step("faults");
+        tally.add(faults::run(Depth::Short));
     }
     let _step = run::step("conformance");
     let (outcome, found) = conformance::run()?;

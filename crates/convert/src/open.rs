@@ -86,6 +86,8 @@ pub(crate) fn read(
         reader.read(inputs, &options, &mut host)
     };
     let model = watched(&*inputs, read).map_err(context)?;
-    model.validate(&cx.settings.limits).map_err(context)?;
+    // What holds for every model has no place of its own: the named file is the nearest.
+    let validated = model.validate(&cx.settings.limits);
+    validated.map_err(|error| context(error).file(inputs.name(inputs.root())))?;
     Ok(Opened { reader: info, inputs, model, asked })
 }

@@ -1,8 +1,9 @@
 //! Errors, sorted by whose fault they are.
 
+use crate::one_line::{OneLine, shown};
 use std::borrow::Cow;
 use std::error::Error as StdError;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -220,6 +221,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;
+        let f = &mut OneLine(f);
         if let Some(format) = &inner.format {
             write!(f, "{format}: ")?;
         }
@@ -227,7 +229,7 @@ impl fmt::Display for Error {
             write!(f, "{}: ", file.escape_debug())?;
         }
         if let Some(tensor) = &inner.tensor {
-            write!(f, "tensor {tensor:?}: ")?;
+            write!(f, "tensor {:?}: ", shown(tensor))?;
         }
         if let Some(offset) = inner.offset {
             write!(f, "byte {offset}: ")?;

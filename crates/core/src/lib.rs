@@ -21,6 +21,7 @@ pub mod layout;
 pub mod limits;
 pub mod loss;
 pub mod model;
+mod one_line;
 pub mod options;
 pub mod plugin;
 pub mod registry;

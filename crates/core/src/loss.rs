@@ -1,6 +1,7 @@
 //! What a conversion drops, rounds, renames or re-lays-out, as data.
 
-use std::fmt;
+use crate::one_line::{OneLine, shown};
+use std::fmt::{self, Write};
 
 /// The closed list of things that can be lost or changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -133,6 +134,6 @@ impl Loss {
 
 impl fmt::Display for Loss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.kind.name(), self.subject.escape_debug(), self.detail)
+        write!(OneLine(f), "{}: {}: {}", self.kind.name(), shown(&self.subject), self.detail)
     }
 }
