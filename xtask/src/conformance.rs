@@ -7,7 +7,7 @@ use modelferry_conformance::{Outcome, SuiteOptions, Verdict};
 use std::collections::BTreeSet;
 
 /// Random expressions beyond the usual ones that a full run evaluates.
-const MORE_SEEDS: u64 = 10_000;
+const MORE_SEEDS: u64 = 5_000;
 
 /// `cargo xtask conformance`.
 pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {

@@ -77,8 +77,8 @@ const TASKS: [Task; 10] = [
     },
     Task {
         name: "bench",
-        usage: "[ROW…] [--pairs=N] [--json=FILE] [--quick] [--list]",
-        help: "measures against cp and the peers, in ratios; --quick: small files, speed not judged",
+        usage: "[ROW…] [--pairs=N] [--json=FILE] [--quick] [--record] [--list]",
+        help: "measures against cp and the peers, in ratios; --quick: small files, speed not judged; --record: as evidence",
         run: bench::main,
     },
     Task {

@@ -195,10 +195,8 @@ mod tests {
         assert_eq!(judged(Error::malformed("short").file("f")), None);
         assert_eq!(judged(Error::malformed("short")).as_deref(), Some("an error that names no file"));
         assert_eq!(judged(Error::plugin("x").file("f")).as_deref(), Some("an error of the wrong kind"));
-        assert_eq!(
-            judged(Error::malformed("x").file("f").found("\u{1b}[2J")).as_deref(),
-            Some("a message that controls the terminal")
-        );
+        // The error itself escapes what would move a cursor.
+        assert_eq!(judged(Error::malformed("x").file("f").found("\u{1b}[2J")), None);
         let long = Error::malformed("x").file("f").found("y".repeat(5000));
         assert_eq!(judged(long).as_deref(), Some("a message of more than 4 KiB"));
     }
