@@ -119,7 +119,7 @@ fn main() -> ExitCode {
         } else {
             Flags::parse(task.usage, args).and_then(task.run)
         }
-    } else if USER_COMMANDS.contains(&&*name) {
+    } else if user_commands().iter().any(|command| *command == name) {
         let program = OsString::from("modelferry");
         let all = [program, OsString::from(&*name)].into_iter().chain(args);
         Ok(exit_byte(modelferry_cli::run(all)))
@@ -136,7 +136,9 @@ fn main() -> ExitCode {
 }
 
 /// Commands of the installed program.
-const USER_COMMANDS: [&str; 4] = ["convert", "inspect", "diff", "formats"];
+fn user_commands() -> Vec<String> {
+    modelferry_cli::commands().into_iter().map(|(name, _)| name).collect()
+}
 
 /// An exit code as the one byte that the system keeps of it.
 fn exit_byte(code: i32) -> u8 {
@@ -146,7 +148,7 @@ fn exit_byte(code: i32) -> u8 {
 fn print_help() {
     println!("cargo xtask COMMAND\n");
     println!("The user's, as in the installed program (`cargo xtask convert --help` and so on):");
-    println!("  {}\n", USER_COMMANDS.join("  "));
+    println!("  {}\n", user_commands().join("  "));
     println!("The project's own:");
     for task in &TASKS {
         println!("  {:<12} {}", task.name, task.help);
