@@ -25,6 +25,7 @@ mod one_line;
 pub mod options;
 pub mod plugin;
 pub mod registry;
+pub mod tree;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};

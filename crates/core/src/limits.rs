@@ -22,6 +22,10 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Nesting of documents (JSON, pickles).
     pub depth: usize,
+    /// Objects of one document of nested values ([`Tree`](crate::tree::Tree)): pickles, msgpack.
+    pub objects: u64,
+    /// Instructions of one pickle: a few bytes of it, deflated, can ask for billions.
+    pub opcodes: u64,
     /// Nodes of one model's expression arena.
     pub nodes: u64,
     /// Bytes of payload held inside the description itself ([`Op::Inline`](crate::expr::Op::Inline)).
@@ -41,6 +45,8 @@ impl Default for Limits {
             rank: 64,
             name_bytes: 1 << 16,
             depth: 128,
+            objects: 64 << 20,
+            opcodes: 256 << 20,
             nodes: 64 << 20,
             inline_bytes: 256 << 20,
             inflate_ratio: 1032,

@@ -1,0 +1,244 @@
+//! The part of a checkpoint that is not tensors: nested dictionaries, lists, numbers, and objects of programs that are
+//! not here.
+//!
+//! A [`Tree`] holds what a pickle or a msgpack document says, as data. Objects sit in an arena and refer to each other
+//! by number, so that sharing is kept, cycles do no harm, and nothing recurses to drop it. A class or function that the
+//! source names is a [`Object::Global`]: two texts, never looked up. What calling it would have given is an
+//! [`Object::Instance`]: the call, recorded.
+
+use crate::expr::Blob;
+use crate::model::TensorIdx;
+
+/// Index of an [`Object`] in its [`Tree`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId(u32);
+
+impl ObjectId {
+    /// Position in the tree.
+    pub fn idx(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One value.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Object {
+    /// `None`, `null`.
+    None,
+    /// A truth value.
+    Bool(bool),
+    /// A whole number of up to 64 bits.
+    Int(i64),
+    /// A whole number beyond 64 bits: two's complement, least significant byte first, as short as it can be.
+    BigInt(Box<[u8]>),
+    /// A number.
+    Float(f64),
+    /// Text.
+    Text(Box<str>),
+    /// Text with lone surrogates in it, which Python can hold and UTF-8 cannot: WTF-8.
+    LooseText(Box<[u8]>),
+    /// Bytes.
+    Bytes(Blob),
+    /// A list.
+    List(Vec<ObjectId>),
+    /// A tuple.
+    Tuple(Box<[ObjectId]>),
+    /// A set.
+    Set(Vec<ObjectId>),
+    /// A frozen set.
+    FrozenSet(Box<[ObjectId]>),
+    /// Keys and values in the order they were set; a key that is set twice stands twice.
+    Dict(Vec<(ObjectId, ObjectId)>),
+    /// Something that a program would have looked up by name: a class or a function. Never resolved.
+    Global(Box<Global>),
+    /// What a class or function would have made of its arguments. Never made.
+    Instance(Box<Instance>),
+    /// Something outside of the document, by the source's own description of it: a persistent id of a pickle.
+    External(ObjectId),
+    /// A tensor of the model, by its position in [`Model::tensors`](crate::model::Model::tensors).
+    Tensor(TensorIdx),
+}
+
+/// The name of a class or function.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Global {
+    /// Its module, dotted.
+    pub module: Box<str>,
+    /// Its name within the module, possibly dotted.
+    pub name: Box<str>,
+}
+
+/// A call that was recorded instead of made, and what was done to its result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Instance {
+    /// What would have been called: most often an [`Object::Global`].
+    pub callable: ObjectId,
+    /// Its arguments: most often an [`Object::Tuple`].
+    pub args: ObjectId,
+    /// Its keyword arguments, an [`Object::Dict`], where the source has any.
+    pub kwargs: Option<ObjectId>,
+    /// The states that it was given afterwards (`__setstate__`); one at most in any file seen.
+    pub states: Vec<ObjectId>,
+    /// What was appended to it.
+    pub items: Vec<ObjectId>,
+    /// What was set in it by key.
+    pub entries: Vec<(ObjectId, ObjectId)>,
+}
+
+impl Instance {
+    /// A call without anything done to its result.
+    pub fn new(callable: ObjectId, args: ObjectId) -> Instance {
+        Instance { callable, args, kwargs: None, states: vec![], items: vec![], entries: vec![] }
+    }
+}
+
+/// The values of one document.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tree {
+    objects: Vec<Object>,
+    root: Option<ObjectId>,
+}
+
+impl std::ops::Index<ObjectId> for Tree {
+    type Output = Object;
+    fn index(&self, id: ObjectId) -> &Object {
+        &self.objects[id.idx()]
+    }
+}
+
+impl Tree {
+    /// Adds an object; `None` when there are more than 2^32.
+    pub fn push(&mut self, object: Object) -> Option<ObjectId> {
+        let id = ObjectId(u32::try_from(self.objects.len()).ok()?);
+        self.objects.push(object);
+        Some(id)
+    }
+
+    /// The object of this number, to be changed in place.
+    pub fn get_mut(&mut self, id: ObjectId) -> &mut Object {
+        &mut self.objects[id.idx()]
+    }
+
+    /// Number of objects.
+    pub fn len(&self) -> usize {
+        self.objects.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// Every object with its number.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (ObjectId, &Object)> {
+        self.objects.iter().enumerate().map(|(idx, object)| (ObjectId(idx as u32), object))
+    }
+
+    /// The value that the document is.
+    pub fn root(&self) -> Option<ObjectId> {
+        self.root
+    }
+
+    /// Says which value the document is.
+    pub fn set_root(&mut self, root: ObjectId) {
+        self.root = Some(root);
+    }
+
+    /// The module and name of a [`Object::Global`].
+    pub fn global(&self, id: ObjectId) -> Option<(&str, &str)> {
+        match &self[id] {
+            Object::Global(global) => Some((&global.module, &global.name)),
+            _ => None,
+        }
+    }
+
+    /// The text of a [`Object::Text`].
+    pub fn text(&self, id: ObjectId) -> Option<&str> {
+        match &self[id] {
+            Object::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The members of a list or tuple.
+    pub fn sequence(&self, id: ObjectId) -> Option<&[ObjectId]> {
+        match &self[id] {
+            Object::List(members) => Some(members),
+            Object::Tuple(members) => Some(members),
+            _ => None,
+        }
+    }
+
+    /// The call behind an [`Object::Instance`].
+    pub fn instance(&self, id: ObjectId) -> Option<&Instance> {
+        match &self[id] {
+            Object::Instance(instance) => Some(instance),
+            _ => None,
+        }
+    }
+
+    /// The entries of a dictionary, or of an instance of a class that is one: `collections.OrderedDict`,
+    /// `collections.defaultdict`, `collections.Counter`. A class of which nothing is known is none, whatever was set
+    /// in it.
+    pub fn mapping(&self, id: ObjectId) -> Option<&[(ObjectId, ObjectId)]> {
+        match &self[id] {
+            Object::Dict(entries) => Some(entries),
+            Object::Instance(instance) => match self.global(instance.callable)? {
+                ("collections", "OrderedDict" | "defaultdict" | "Counter") => Some(&instance.entries),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Every object that `id` refers to directly, in order.
+    pub fn children(&self, id: ObjectId) -> Vec<ObjectId> {
+        let pairs = |entries: &[(ObjectId, ObjectId)]| -> Vec<ObjectId> {
+            entries.iter().flat_map(|&(key, value)| [key, value]).collect()
+        };
+        match &self[id] {
+            Object::List(members) | Object::Set(members) => members.clone(),
+            Object::Tuple(members) | Object::FrozenSet(members) => members.to_vec(),
+            Object::Dict(entries) => pairs(entries),
+            Object::External(of) => vec![*of],
+            Object::Instance(instance) => [instance.callable, instance.args]
+                .into_iter()
+                .chain(instance.kwargs)
+                .chain(instance.states.iter().copied())
+                .chain(instance.items.iter().copied())
+                .chain(pairs(&instance.entries))
+                .collect(),
+            _ => vec![],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_small() {
+        // A checkpoint of a million tensors has some twenty million objects.
+        assert!(size_of::<Object>() <= 32, "{}", size_of::<Object>());
+    }
+
+    #[test]
+    fn ordered_dictionaries_are_mappings_and_strangers_are_not() {
+        let mut tree = Tree::default();
+        let key = tree.push(Object::Text("a".into())).unwrap();
+        let value = tree.push(Object::Int(1)).unwrap();
+        let args = tree.push(Object::Tuple([].into())).unwrap();
+        let mut of = |module: &str, name: &str| {
+            let global = Object::Global(Box::new(Global { module: module.into(), name: name.into() }));
+            let callable = tree.push(global).unwrap();
+            let instance = Instance { entries: vec![(key, value)], ..Instance::new(callable, args) };
+            tree.push(Object::Instance(Box::new(instance))).unwrap()
+        };
+        let (known, stranger) = (of("collections", "OrderedDict"), of("os", "system"));
+        assert_eq!(tree.mapping(known), Some(&[(key, value)][..]));
+        assert_eq!(tree.mapping(stranger), None);
+        assert_eq!(tree.global(tree.children(stranger)[0]), Some(("os", "system")));
+    }
+}
