@@ -51,10 +51,12 @@ fn convert(options: &Declared) -> Command {
             "Exit codes: 0 done, 2 usage, 3 output exists, 4 ambiguous input, 10 malformed input, 11 unsupported,\n\
              12 the target cannot represent it, 13 limit, 14 I/O, 15 plugin, 130 and 143 interrupted.",
         )
-        .arg(path("input", "INPUT", "Model to read: a file, a shard, or the index of its shards"))
-        .arg(path("output", "OUTPUT", "File to write; its extension names the format"))
+        .arg(path("input", "INPUT", "Model to read: a file, a shard, the index of its shards, or a folder"))
+        .arg(path("output", "OUTPUT", "File to write; its extension names the format. A folder ends in / or is there"))
         .arg(text("from", "FORMAT", "Format of the input [default: by content]"))
         .arg(text("to", "FORMAT", "Format of the output [default: by extension]"))
+        .arg(text("select", "PATH", "Part of a nested checkpoint that is the model; . for all of it"))
+        .arg(flag("keep-optimizer", "Take optimizer, scheduler and other state of the training too"))
         .arg(text("dtype", "TYPE", "Cast floating tensors: f64 f32 f16 bf16 f8_e4m3 f8_e5m2 …"))
         .arg(list("keep-dtype", "GLOB", "Tensors that --dtype leaves alone, by target name"))
         .arg(list("include", "GLOB", "Take only these tensors, by source name"))
@@ -268,6 +270,8 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
             .ok_or_else(|| Error::usage("--ties: unusable value").expected(expected).found(name))
     });
     Ok(Edits {
+        select: get(matches, "select").map(str::to_owned),
+        keep_optimizer: matches.get_flag("keep-optimizer"),
         include: globs(matches, "include")?,
         exclude: globs(matches, "exclude")?,
         strip_prefix: match get(matches, "strip-prefix") {

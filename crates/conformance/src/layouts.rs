@@ -5,7 +5,7 @@ use crate::naive::{Naive, pack};
 use crate::random::Random;
 use modelferry_core::dtype::DType;
 use modelferry_core::error::Result;
-use modelferry_core::expr::{BitOrder, ByteOrder, Packing};
+use modelferry_core::expr::{BitOrder, ByteOrder, NodeId, Packing};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Patch, PatchForm, Piece};
 use modelferry_core::model::Model;
@@ -21,6 +21,10 @@ pub fn execute(model: &Model, inputs: &dyn Inputs, layout: &Layout) -> Result<Ve
             match piece {
                 Piece::Bytes(blob) => bytes.extend_from_slice(blob),
                 Piece::Zero(n) => bytes.extend(vec![0; *n as usize]),
+                Piece::Asset { idx, bytes: range } => {
+                    let asset = naive.items(model.assets[*idx].data)?;
+                    bytes.extend_from_slice(&asset.bytes()[range.start as usize..range.end as usize]);
+                }
                 Piece::Tensor { idx, bytes: range, packing } => {
                     let tensor = &model.tensors[*idx];
                     let packed = pack(naive.items(tensor.data)?.bytes(), tensor.dtype, *packing);
@@ -67,6 +71,11 @@ pub fn random(dag: &mut Dag, seed: u64) -> Result<Layout> {
             dag.model.push(format!("t{idx}"), dtype, vec![n * dtype.item_elements()], root)?;
         }
     }
+    let plain: Vec<NodeId> = dag.model.nodes.iter().map(|(id, _)| id).collect();
+    for (idx, id) in plain.into_iter().enumerate().take(4) {
+        // Those that cannot be an asset's are refused.
+        let _ = dag.model.push_asset(format!("a{idx}"), id);
+    }
     let mut layout = Layout::default();
     for idx in 0..random.between(1, 3) {
         let mut pieces = vec![];
@@ -97,6 +106,12 @@ pub fn random(dag: &mut Dag, seed: u64) -> Result<Layout> {
 }
 
 fn piece(model: &Model, random: &mut Random) -> Piece {
+    if !model.assets.is_empty() && random.one_in(6) {
+        let idx = random.below(model.assets.len() as u64) as usize;
+        let len = model.nodes[model.assets[idx].data].n;
+        let (from, to) = (random.between(0, len), random.between(0, len));
+        return Piece::Asset { idx, bytes: from.min(to)..from.max(to) };
+    }
     if model.tensors.is_empty() || random.one_in(3) {
         let n = *random.pick(&[0, 1, 7, 64, 4096, 5000]);
         return if random.one_in(2) { Piece::Zero(n) } else { Piece::Bytes(random.bytes(n as usize).into()) };

@@ -9,7 +9,7 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView};
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{
-    Carries, Host, LayoutRequest, Reader, ReaderInfo, Verdict, Writer, WriterInfo,
+    Carries, Host, LayoutRequest, Place, Reader, ReaderInfo, Verdict, Writer, WriterInfo,
 };
 use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
@@ -36,13 +36,19 @@ enum Fault {
 
 struct Toy(Fault);
 
-static READER: ReaderInfo =
-    ReaderInfo { format: "toy", about: "a format for this test", extensions: &[".toy"], options: &[] };
+static READER: ReaderInfo = ReaderInfo {
+    format: "toy",
+    about: "a format for this test",
+    extensions: &[".toy"],
+    place: Place::File,
+    options: &[],
+};
 
 static WRITER: WriterInfo = WriterInfo {
     format: "toy",
     about: "a format for this test",
     extensions: &[".toy"],
+    place: Place::File,
     options: &[],
     dtypes: &[DType::F32, DType::F16, DType::U8],
     max_rank: 3,
@@ -50,6 +56,8 @@ static WRITER: WriterInfo = WriterInfo {
     names: Carries::Yes,
     ties: Carries::No,
     metadata: Carries::No,
+    tree: Carries::No,
+    assets: Carries::No,
     shards: Carries::No,
 };
 
@@ -151,8 +159,13 @@ impl Writer for Toy {
 /// A format beside it, so that there is something to decline.
 struct Text;
 
-static TEXT: ReaderInfo =
-    ReaderInfo { format: "text", about: "no tensors", extensions: &[".txt"], options: &[] };
+static TEXT: ReaderInfo = ReaderInfo {
+    format: "text",
+    about: "no tensors",
+    extensions: &[".txt"],
+    place: Place::File,
+    options: &[],
+};
 
 impl Reader for Text {
     fn info(&self) -> &'static ReaderInfo {

@@ -5,10 +5,16 @@ use modelferry_core::model::ModelView;
 use modelferry_core::plugin::{Carries, Shards, WriterInfo};
 use modelferry_core::{Error, Result};
 
-/// What `info` drops of the model.
+/// What a target drops of the model: `info` says what its tensors can be, `whole` what it holds besides; they are one
+/// but for a folder.
 ///
 /// Errors: [`Target`](modelferry_core::ErrorKind::Target) naming tensor and missing capability.
-pub(crate) fn check(view: &ModelView<'_>, shards: Shards, info: &WriterInfo) -> Result<Vec<Loss>> {
+pub(crate) fn check(
+    view: &ModelView<'_>,
+    shards: Shards,
+    info: &WriterInfo,
+    whole: &WriterInfo,
+) -> Result<Vec<Loss>> {
     let named = |error: Error| error.format(info.format);
     if shards != Shards::One && info.shards == Carries::No {
         return Err(named(Error::target("the format cannot be split into several files")));
@@ -55,6 +61,21 @@ pub(crate) fn check(view: &ModelView<'_>, shards: Shards, info: &WriterInfo) -> 
                 key,
                 format!("{} holds no metadata", info.format),
             ));
+        }
+    }
+    if let (Carries::No, Some(tree)) = (info.tree, view.tree()) {
+        for part in modelferry_transform::beside_tensors(tree) {
+            losses.push(Loss::declared(LossKind::Tree, part.path, format!("{}, not carried", part.what)));
+        }
+    }
+    if whole.assets == Carries::No {
+        let config = view.config().map(|_| "config.json");
+        for name in config.into_iter().chain(view.assets().map(|(name, _)| name)) {
+            let detail = format!(
+                "a file is written, and this belongs to its folder, which {} has none of",
+                whole.format
+            );
+            losses.push(Loss::declared(LossKind::Asset, name, detail));
         }
     }
     if info.ties == Carries::No && !view.ties().is_empty() {

@@ -4,7 +4,7 @@
 //! ([`Writer::relayout`]), which takes the old one's name when it is complete: until then, and after any error, the
 //! old file is there as it was, and it is never written to. What cannot be carried over exactly is refused, not lost.
 
-use crate::host::{Asked, EngineHost};
+use crate::host::{EngineHost, Traces};
 use crate::job::{Context, PluginOptions};
 use crate::json::{self, Failure, Object};
 use crate::open::{Opened, open, read};
@@ -140,8 +140,15 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
     let (layout, files) = lay_out(cx, writer, &model, &inputs)?;
     report.bytes = files[0].1;
     let identities = inputs.identities();
-    let place =
-        Output { path: &job.path, files: &files, root: 0, replace: Replace::Input, inputs: &identities };
+    let place = Output {
+        path: &job.path,
+        is_folder: false,
+        files: &files,
+        root: 0,
+        replace: Replace::Input,
+        supersedes: &[],
+        inputs: &identities,
+    };
     place.check(&*cx.io)?;
     report.n_other_names = check_writable(cx, &job.path)?.saturating_sub(1);
     if job.dry_run {
@@ -152,6 +159,7 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
         inputs: &inputs,
         layout: &layout,
         output: &job.path,
+        is_folder: false,
         replace: Replace::Input,
         settings: cx.settings,
         control: cx.control,
@@ -292,8 +300,8 @@ fn lay_out(
         return Err(named(Error::target("not everything in this file could be kept").found(loss)));
     }
     let view = ModelView::new(model, &cx.settings.limits)?;
-    let mut asked: Vec<Asked> = vec![];
-    let mut host = EngineHost { inputs, settings: cx.settings, asked: &mut asked };
+    let (options, mut traces) = (PluginOptions::default(), Traces::default());
+    let mut host = EngineHost { cx, inputs, options: &options, traces: &mut traces };
     let layout = writer.relayout(&view, &name, &mut host).map_err(named)?;
     layout.validate(&view).map_err(named)?;
     let files: Vec<(String, u64)> = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();

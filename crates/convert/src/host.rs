@@ -1,12 +1,17 @@
-//! What a plugin may use of the program around it: the engine's answers, recorded.
+//! What a plugin may use of the program around it: the engine's answers, recorded, and the other plugins.
 
-use modelferry_core::Result;
+use crate::job::{Context, PluginOptions};
+use crate::pick;
 use modelferry_core::expr::NodeId;
-use modelferry_core::inputs::Inputs;
+use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::layout::Layout;
 use modelferry_core::limits::Limits;
-use modelferry_core::model::Model;
-use modelferry_core::plugin::{Answer, Host, Query};
-use modelferry_engine::{Settings, Source};
+use modelferry_core::loss::Loss;
+use modelferry_core::model::{Model, ModelView};
+use modelferry_core::options::Options;
+use modelferry_core::plugin::{Answer, Host, LayoutRequest, Place, Query, ReaderInfo};
+use modelferry_core::{Error, Result};
+use modelferry_engine::Source;
 
 /// A question about payload and its answer, as text for the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,22 +22,96 @@ pub struct Asked {
     pub answer: String,
 }
 
+/// What the plugins of one run have asked of the others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Traces {
+    /// Questions about payload.
+    pub(crate) asked: Vec<Asked>,
+    /// Readers of models inside the model.
+    pub(crate) readers: Vec<&'static ReaderInfo>,
+}
+
 /// Answers from the files behind one model.
 pub(crate) struct EngineHost<'a> {
+    pub(crate) cx: &'a Context<'a>,
     pub(crate) inputs: &'a dyn Inputs,
-    pub(crate) settings: &'a Settings,
-    pub(crate) asked: &'a mut Vec<Asked>,
+    /// Of all plugins, as the user gave them.
+    pub(crate) options: &'a PluginOptions,
+    pub(crate) traces: &'a mut Traces,
 }
 
 impl Host for EngineHost<'_> {
     fn limits(&self) -> &Limits {
-        &self.settings.limits
+        &self.cx.settings.limits
     }
 
     fn ask(&mut self, model: &Model, query: Query) -> Result<Answer> {
-        let answer = modelferry_engine::answer(Source { model, inputs: self.inputs }, self.settings, &query)?;
-        self.asked.push(Asked { question: question_text(model, &query), answer: answer_text(&answer) });
+        let source = Source { model, inputs: self.inputs };
+        let answer = modelferry_engine::answer(source, self.cx.settings, &query)?;
+        let (question, answered) = (question_text(model, &query), answer_text(&answer));
+        self.traces.asked.push(Asked { question, answer: answered });
         Ok(answer)
+    }
+
+    fn read(&mut self, inputs: &dyn Inputs, root: FileId) -> Result<Model> {
+        let inputs = Rooted { inputs, root };
+        let reader = pick::reader(self.cx.registry, None, Place::File, &inputs)?;
+        let info = reader.info();
+        let options = Options::resolve(info.options, self.options)?;
+        self.traces.readers.push(info);
+        reader.read(&inputs, &options, self).map_err(|error| error.format(info.format))
+    }
+
+    fn layout(
+        &mut self,
+        view: &ModelView<'_>,
+        format: &str,
+        request: &LayoutRequest<'_>,
+    ) -> Result<(Layout, Vec<Loss>)> {
+        let writer = self.cx.registry.writer(format)?;
+        let info = writer.info();
+        if info.place != Place::File {
+            return Err(Error::usage("the weights of a folder are files").found(format));
+        }
+        let options = Options::resolve(info.options, self.options)?;
+        let request = LayoutRequest { options: &options, ..request.clone() };
+        writer.layout(view, &request, self).map_err(|error| error.format(info.format))
+    }
+}
+
+/// The same files, another of which is the root.
+struct Rooted<'a> {
+    inputs: &'a dyn Inputs,
+    root: FileId,
+}
+
+impl Inputs for Rooted<'_> {
+    fn root(&self) -> FileId {
+        self.root
+    }
+
+    fn open(&self, relative: &str) -> Result<FileId> {
+        self.inputs.open(relative)
+    }
+
+    fn release(&self, file: FileId) {
+        self.inputs.release(file);
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        self.inputs.list(folder)
+    }
+
+    fn name(&self, file: FileId) -> String {
+        self.inputs.name(file)
+    }
+
+    fn len(&self, file: FileId) -> u64 {
+        self.inputs.len(file)
+    }
+
+    fn read_at(&self, file: FileId, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.inputs.read_at(file, offset, out)
     }
 }
 

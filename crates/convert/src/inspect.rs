@@ -5,6 +5,7 @@ use crate::fold::{Fold, fold};
 use crate::job::Context;
 use crate::json::{self, Object};
 use crate::open::Opened;
+use crate::pick;
 use crate::values::Values;
 use modelferry_core::inputs::Inputs;
 use modelferry_core::loss::LossKind;
@@ -214,10 +215,11 @@ fn fates(cx: &Context<'_>, opened: &Opened) -> Result<Vec<Fate>> {
     let view = ModelView::new(&opened.model, &cx.settings.limits)?;
     let untied = untied.as_ref().map(|model| ModelView::new(model, &cx.settings.limits)).transpose()?;
     let fate = |info: &'static WriterInfo| {
+        let tensors = pick::weights_of(cx.registry, info);
         // Ties that a format does not hold are copied, which the transform would settle.
-        let untied = untied.as_ref().filter(|_| info.ties == Carries::No);
+        let untied = untied.as_ref().filter(|_| tensors.ties == Carries::No);
         let mut losses: BTreeMap<LossKind, usize> = BTreeMap::new();
-        let refusal = match capabilities::check(untied.unwrap_or(&view), Shards::One, info) {
+        let refusal = match capabilities::check(untied.unwrap_or(&view), Shards::One, tensors, info) {
             Ok(found) => {
                 for loss in found {
                     *losses.entry(loss.kind).or_default() += 1;

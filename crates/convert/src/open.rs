@@ -1,6 +1,6 @@
 //! From a path to a model.
 
-use crate::host::{Asked, EngineHost};
+use crate::host::{EngineHost, Traces};
 use crate::job::{Context, PluginOptions};
 use crate::watched::watched;
 use crate::{pick, sniff};
@@ -8,7 +8,7 @@ use modelferry_core::expr::Op;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Reader, ReaderInfo};
+use modelferry_core::plugin::{Place, Reader, ReaderInfo};
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::Source;
 use modelferry_engine::disk::DiskInputs;
@@ -24,8 +24,8 @@ pub struct Opened {
     pub inputs: Arc<DiskInputs>,
     /// The description.
     pub model: Model,
-    /// What the reader had to know about payload.
-    pub asked: Vec<Asked>,
+    /// What the reader has asked for.
+    pub(crate) traces: Traces,
 }
 
 impl Opened {
@@ -34,12 +34,17 @@ impl Opened {
         Source { model: &self.model, inputs: &*self.inputs }
     }
 
+    /// The readers that have read it: its own, and those of the models inside it.
+    pub fn readers(&self) -> impl Iterator<Item = &'static ReaderInfo> {
+        std::iter::once(self.reader).chain(self.traces.readers.iter().copied())
+    }
+
     /// The files that were opened, the root first, then in that order.
     pub fn files(&self) -> Vec<FileId> {
         let mut files: BTreeSet<FileId> = self.inputs.used().into_iter().collect();
         let root = self.inputs.root();
         files.remove(&root);
-        std::iter::once(root).chain(files).collect()
+        std::iter::once(root).filter(|&root| root != FileId::FOLDER).chain(files).collect()
     }
 
     /// How many files hold tensors: more than one for a sharded source.
@@ -59,8 +64,28 @@ impl Opened {
 /// `options` may hold options of other plugins too; what belongs to nobody is the caller's to refuse
 /// ([`pick::check_options`]).
 pub fn open(cx: &Context<'_>, path: &Path, from: Option<&str>, options: &PluginOptions) -> Result<Opened> {
+    open_as(cx, path, from, options, Place::File)
+}
+
+/// The same for a target that is a folder or a file: where a folder is wanted and a file named, the file's own folder
+/// is the model, if a reader of folders says so.
+pub(crate) fn open_as(
+    cx: &Context<'_>,
+    path: &Path,
+    from: Option<&str>,
+    options: &PluginOptions,
+    wanted: Place,
+) -> Result<Opened> {
     let inputs = Arc::new(DiskInputs::open(Arc::clone(&cx.io), path)?.limits(&cx.settings.limits));
-    let reader = watched(&*inputs, |inputs| pick::reader(cx.registry, from, inputs))?;
+    let place = if inputs.is_folder() { Place::Folder } else { Place::File };
+    let reader = watched(&*inputs, |inputs| {
+        if (wanted, place) == (Place::Folder, Place::File)
+            && let Some(reader) = pick::folder_of(cx.registry, inputs)
+        {
+            return Ok(reader);
+        }
+        pick::reader(cx.registry, from, place, inputs)
+    })?;
     match read(cx, Arc::clone(&inputs), reader, options) {
         // A git-lfs pointer under `--from safetensors` is better called one than a bad header.
         Err(error) if error.kind() == ErrorKind::Malformed && from.is_some() => {
@@ -78,16 +103,16 @@ pub(crate) fn read(
     options: &PluginOptions,
 ) -> Result<Opened> {
     let info = reader.info();
-    let options = Options::resolve(info.options, options)?;
-    let mut asked = vec![];
+    let resolved = Options::resolve(info.options, options)?;
+    let mut traces = Traces::default();
     let context = |error: Error| error.format(info.format);
     let read = |inputs: &dyn Inputs| {
-        let mut host = EngineHost { inputs, settings: cx.settings, asked: &mut asked };
-        reader.read(inputs, &options, &mut host)
+        let mut host = EngineHost { cx, inputs, options, traces: &mut traces };
+        reader.read(inputs, &resolved, &mut host)
     };
     let model = watched(&*inputs, read).map_err(context)?;
     // What holds for every model has no place of its own: the named file is the nearest.
     let validated = model.validate(&cx.settings.limits);
     validated.map_err(|error| context(error).file(inputs.name(inputs.root())))?;
-    Ok(Opened { reader: info, inputs, model, asked })
+    Ok(Opened { reader: info, inputs, model, traces })
 }

@@ -4,7 +4,7 @@ use crate::job::PluginOptions;
 use crate::sniff;
 use modelferry_core::inputs::Inputs;
 use modelferry_core::options::OptionSpec;
-use modelferry_core::plugin::{Reader, Shards, Verdict, Writer};
+use modelferry_core::plugin::{Carries, Place, Reader, Shards, Verdict, Writer, WriterInfo};
 use modelferry_core::registry::Registry;
 use modelferry_core::{Error, Result};
 use std::path::Path;
@@ -14,13 +14,24 @@ use std::path::Path;
 /// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for an unknown name,
 /// [`Ambiguous`](modelferry_core::ErrorKind::Ambiguous) when several readers take it; for a file that none takes,
 /// what it really is.
-pub fn reader<'a>(registry: &'a Registry, from: Option<&str>, inputs: &dyn Inputs) -> Result<&'a dyn Reader> {
+pub fn reader<'a>(
+    registry: &'a Registry,
+    from: Option<&str>,
+    place: Place,
+    inputs: &dyn Inputs,
+) -> Result<&'a dyn Reader> {
     if let Some(format) = from {
-        return registry.reader(format);
+        let reader = registry.reader(format)?;
+        if place == Place::Folder && reader.info().place == Place::File {
+            return Err(Error::usage("--from: this format's models are files, and a folder was named")
+                .found(format)
+                .hint("name the file of weights in it"));
+        }
+        return Ok(reader);
     }
     let mut best: Vec<&dyn Reader> = vec![];
     let mut best_verdict = Verdict::No;
-    for reader in registry.readers() {
+    for reader in registry.readers().filter(|reader| reader.info().place == place) {
         let verdict = reader.identify(inputs);
         if verdict > best_verdict {
             best.clear();
@@ -30,8 +41,12 @@ pub fn reader<'a>(registry: &'a Registry, from: Option<&str>, inputs: &dyn Input
             best.push(reader);
         }
     }
+    if place == Place::Folder && best.is_empty() {
+        return Err(sniff::unknown_folder(inputs));
+    }
     // Content that is known to be something else outweighs a name.
-    if best_verdict != Verdict::Content
+    if place == Place::File
+        && best_verdict != Verdict::Content
         && let Some(error) = sniff::foreign(inputs)?
     {
         return Err(error);
@@ -49,14 +64,34 @@ pub fn reader<'a>(registry: &'a Registry, from: Option<&str>, inputs: &dyn Input
     }
 }
 
+/// The reader of folders that takes the folder of a file that was named for its model.
+pub fn folder_of<'a>(registry: &'a Registry, inputs: &dyn Inputs) -> Option<&'a dyn Reader> {
+    let mut folders = registry.readers().filter(|reader| reader.info().place == Place::Folder);
+    folders.find(|reader| reader.identify(inputs) == Verdict::Content)
+}
+
 /// Where and how to write.
 pub struct Target<'a> {
     /// The writer.
     pub writer: &'a dyn Writer,
+    /// The writer of a folder's weights.
+    pub weights: Option<&'a dyn Writer>,
     /// Name handed to the writer: plain, without folder, never that of an index.
     pub file_name: String,
     /// How the output is split, unless that depends on the source.
     pub shards: TargetShards,
+}
+
+impl Target<'_> {
+    /// What the tensors can be: the writer of a folder leaves that to another.
+    pub fn tensors(&self) -> &'static WriterInfo {
+        self.weights.unwrap_or(self.writer).info()
+    }
+
+    /// Whether a folder is written.
+    pub fn is_folder(&self) -> bool {
+        self.weights.is_some()
+    }
 }
 
 /// How the output is split.
@@ -64,7 +99,7 @@ pub struct Target<'a> {
 pub enum TargetShards {
     /// As said.
     Given(Shards),
-    /// An index was named and nothing else said: as the source is if it is several files, else at
+    /// An index or a folder was named and nothing else said: as the source is if it is several files, else at
     /// [`DEFAULT_SHARD_BYTES`].
     Index,
 }
@@ -86,7 +121,7 @@ impl TargetShards {
 /// The writer for an output: the one named, else the one whose extension the output has.
 ///
 /// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for an unknown format or extension, listing what is there;
-/// [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a directory.
+/// [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a folder where no writer makes such.
 pub fn target<'a>(
     registry: &'a Registry,
     output: &Path,
@@ -94,10 +129,10 @@ pub fn target<'a>(
     shards: Option<Shards>,
 ) -> Result<Target<'a>> {
     let shown = output.display();
-    if output.as_os_str().as_encoded_bytes().ends_with(b"/") || output.is_dir() {
-        return Err(Error::unsupported("writing a Hugging Face directory is not there yet")
-            .file(shown)
-            .hint("name a file"));
+    let named = to.map(|format| registry.writer(format)).transpose()?;
+    let names_folder = named.is_some_and(|writer| writer.info().place == Place::Folder);
+    if names_folder || output.as_os_str().as_encoded_bytes().ends_with(b"/") || output.is_dir() {
+        return folder_target(registry, output, named, shards);
     }
     let Some(name) = output.file_name() else {
         return Err(Error::usage("the output has no file name").file(shown));
@@ -109,8 +144,8 @@ pub fn target<'a>(
         Some(plain) if !plain.is_empty() => (plain, true),
         _ => (&*name, false),
     };
-    let writer = match to {
-        Some(format) => registry.writer(format)?,
+    let writer = match named {
+        Some(writer) => writer,
         None => registry.writer_for(file_name).ok_or_else(|| {
             let known: Vec<&str> =
                 registry.writers().flat_map(|writer| writer.info().extensions).copied().collect();
@@ -128,7 +163,44 @@ pub fn target<'a>(
         (None, true) => TargetShards::Index,
         (None, false) => TargetShards::Given(Shards::One),
     };
-    Ok(Target { writer, file_name: file_name.to_owned(), shards })
+    Ok(Target { writer, weights: None, file_name: file_name.to_owned(), shards })
+}
+
+/// Format of a folder's weights where none is named.
+const DEFAULT_WEIGHTS: &str = "safetensors";
+
+/// What the tensors of a writer's output can be where nothing else is said: of a folder, those of its usual weights.
+pub(crate) fn weights_of(registry: &Registry, info: &'static WriterInfo) -> &'static WriterInfo {
+    match info.place {
+        Place::File => info,
+        Place::Folder => registry.writer(DEFAULT_WEIGHTS).map_or(info, |writer| writer.info()),
+    }
+}
+
+/// A folder of the one format that is folders, with weights of the format named.
+fn folder_target<'a>(
+    registry: &'a Registry,
+    output: &Path,
+    named: Option<&'a dyn Writer>,
+    shards: Option<Shards>,
+) -> Result<Target<'a>> {
+    let is_folder = |writer: &&dyn Writer| writer.info().place == Place::Folder;
+    let (folder, weights) = match named {
+        Some(writer) if is_folder(&writer) => (Some(writer), None),
+        weights => (registry.writers().find(is_folder), weights),
+    };
+    let Some(writer) = folder else {
+        let error = Error::unsupported("the output is a folder, and there is no writer for such");
+        return Err(error.file(output.display()).hint("name a file"));
+    };
+    let weights = weights.map_or_else(|| registry.writer(DEFAULT_WEIGHTS), Ok)?;
+    let file_name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let shards = match (shards, weights.info().shards) {
+        (Some(given), _) => TargetShards::Given(given),
+        (None, Carries::Yes) => TargetShards::Index,
+        (None, Carries::No) => TargetShards::Given(Shards::One),
+    };
+    Ok(Target { writer, weights: Some(weights), file_name, shards })
 }
 
 /// Refuses options that none of the plugins in this run declares.

@@ -1,8 +1,8 @@
 //! One conversion from end to end.
 
-use crate::host::EngineHost;
+use crate::host::{EngineHost, Traces};
 use crate::job::{Context, Job};
-use crate::open::{Opened, open};
+use crate::open::{Opened, open_as};
 use crate::report::Report;
 use crate::{capabilities, pick, policy, readback};
 use modelferry_core::loss::{Loss, LossKind};
@@ -29,31 +29,34 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.to = Some(info.format);
     let verifier = job.verify.then(|| verifier(cx, info.format)).transpose()?;
 
-    let opened = open(cx, &job.input, job.from.as_deref(), &job.options)?;
+    let opened = open_as(cx, &job.input, job.from.as_deref(), &job.options, info.place)?;
     report.from = Some(opened.reader.format);
-    report.asked.clone_from(&opened.asked);
-    pick::check_options(
-        cx.registry,
-        &job.options,
-        &[(opened.reader.format, opened.reader.options), (info.format, info.options)],
-    )?;
+    report.asked.clone_from(&opened.traces.asked);
+    let mut in_use: Vec<_> = opened.readers().map(|reader| (reader.format, reader.options)).collect();
+    in_use.extend([info, target.tensors()].map(|writer| (writer.format, writer.options)));
+    pick::check_options(cx.registry, &job.options, &in_use)?;
     let writer_options = Options::resolve(info.options, &job.options)?;
     let shards = target.shards.resolve(opened.n_weight_files());
 
     let Opened { mut model, inputs, .. } = opened;
     report.losses.append(&mut model.losses);
-    let mut host = EngineHost { inputs: &*inputs, settings: cx.settings, asked: &mut report.asked };
-    let (model, losses) = modelferry_transform::apply(model, &job.edits, info.ties, &mut host)?;
+    let mut traces = Traces::default();
+    let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces };
+    let result = modelferry_transform::apply(model, &job.edits, target.tensors().ties, &mut host);
+    report.asked.append(&mut traces.asked);
+    let (model, losses) = result?;
     report.losses.extend(losses);
     report.n_tensors = model.tensors.len() as u64;
     report.n_elements = model.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.n_elements()));
 
     let view = ModelView::new(&model, &cx.settings.limits)?;
-    report.losses.extend(capabilities::check(&view, shards, info)?);
-    let request = LayoutRequest { file_name: &target.file_name, options: &writer_options, shards };
-    let mut host = EngineHost { inputs: &*inputs, settings: cx.settings, asked: &mut report.asked };
-    let (layout, losses) =
-        target.writer.layout(&view, &request, &mut host).map_err(|error| error.format(info.format))?;
+    report.losses.extend(capabilities::check(&view, shards, target.tensors(), info)?);
+    let weights = if target.is_folder() { target.tensors().format } else { "" };
+    let request = LayoutRequest { file_name: &target.file_name, weights, options: &writer_options, shards };
+    let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces };
+    let result = target.writer.layout(&view, &request, &mut host);
+    report.asked.append(&mut traces.asked);
+    let (layout, losses) = result.map_err(|error| error.format(info.format))?;
     report.losses.extend(losses);
     layout.validate(&view).map_err(|error| error.format(info.format))?;
     report.files = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
@@ -64,8 +67,15 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     // That the place is free, and no input's, is said before the work; publishing checks it again.
     let replace = if job.force { Replace::Force } else { Replace::Refuse };
     let identities = inputs.identities();
-    let place =
-        Output { path: &job.output, files: &report.files, root: layout.root, replace, inputs: &identities };
+    let place = Output {
+        path: &job.output,
+        is_folder: target.is_folder(),
+        files: &report.files,
+        root: layout.root,
+        replace,
+        supersedes: &layout.supersedes,
+        inputs: &identities,
+    };
     if !job.dry_run {
         // Also before a run that will be refused: the one that made the output may have been killed while tidying up.
         remove_leftovers(&*cx.io, &job.output);
@@ -81,6 +91,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         inputs: &inputs,
         layout: &layout,
         output: &job.output,
+        is_folder: target.is_folder(),
         replace,
         settings: cx.settings,
         control: cx.control,
@@ -91,8 +102,8 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         report.losses.extend(observed.iter().cloned());
         policy::check(&observed, &job.policy, info.format)?;
         if let Some(reader) = verifier {
-            let root = staged.path(layout.root);
-            report.n_verified = Some(readback::check(cx, source, &root, reader, info)?);
+            let root = if target.is_folder() { staged.folder() } else { staged.path(layout.root) };
+            report.n_verified = Some(readback::check(cx, source, &root, reader, target.tensors())?);
         }
         Ok(())
     })

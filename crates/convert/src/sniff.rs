@@ -80,6 +80,15 @@ fn recognize(inputs: &dyn Inputs, head: &[u8], len: u64) -> Result<Option<Error>
     Ok(None)
 }
 
+/// The error for a folder that nobody knows.
+pub(crate) fn unknown_folder(inputs: &dyn Inputs) -> Error {
+    let error = Error::unsupported("a folder in which no weights were found");
+    error
+        .file(inputs.name(inputs.root()))
+        .expected("config.json, model.safetensors, pytorch_model.bin or an index of such")
+        .hint("name the file of weights in it")
+}
+
 /// The error for a file that nobody knows.
 pub(crate) fn unknown(inputs: &dyn Inputs, registry: &Registry) -> Error {
     let known: Vec<&str> = registry.readers().map(|reader| reader.info().format).collect();

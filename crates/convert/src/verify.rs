@@ -4,8 +4,8 @@
 //! that every byte of payload can be had, that the checksums agree, that what an index says of its shards is true.
 //! What does not hold is listed, not only the first of it.
 
-use crate::host::EngineHost;
-use crate::job::Context;
+use crate::host::{EngineHost, Traces};
+use crate::job::{Context, PluginOptions};
 use crate::json::{self, Failure, Object};
 use crate::open::Opened;
 use modelferry_core::inputs::Inputs;
@@ -276,8 +276,8 @@ fn strip_wrappers(cx: &Context<'_>, model: &Model, source: &mut Opened) -> Resul
     if is_known(&source.model) {
         return Ok(false);
     }
-    let mut asked = vec![];
-    let mut host = EngineHost { inputs: &*source.inputs, settings: cx.settings, asked: &mut asked };
+    let (options, mut traces) = (PluginOptions::default(), Traces::default());
+    let mut host = EngineHost { cx, inputs: &*source.inputs, options: &options, traces: &mut traces };
     let edits = Edits { ties: Ties::Keep, ..Edits::default() };
     let (stripped, _) = modelferry_transform::apply(source.model.clone(), &edits, Carries::Yes, &mut host)?;
     let is_better = is_known(&stripped);

@@ -51,8 +51,8 @@ impl Inputs for Watched<'_> {
         self.inputs.release(file);
     }
 
-    fn list(&self) -> Result<Vec<String>> {
-        self.note(self.inputs.list())
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        self.note(self.inputs.list(folder))
     }
 
     fn name(&self, file: FileId) -> String {
@@ -85,8 +85,8 @@ mod tests {
             self.0.open(relative)
         }
 
-        fn list(&self) -> Result<Vec<String>> {
-            self.0.list()
+        fn list(&self, folder: &str) -> Result<Vec<String>> {
+            self.0.list(folder)
         }
 
         fn name(&self, file: FileId) -> String {

@@ -8,16 +8,21 @@ use std::sync::Arc;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileId(pub u32);
 
+impl FileId {
+    /// The folder itself, where a folder is what the user named: it has a name and no bytes.
+    pub const FOLDER: FileId = FileId(u32::MAX);
+}
+
 /// The files a model is made of.
 ///
 /// The engine's version opens files on disk, follows links by the containment rules of DESIGN section 6, and notices
 /// when a file changes; [`MemInputs`] serves byte slices in tests and fuzzing. A reader cannot tell them apart.
 /// Payload is read by position and never mapped: a mapped file that shrinks kills the process.
 pub trait Inputs: Send + Sync {
-    /// The file the user named.
+    /// The file the user named, or [`FileId::FOLDER`].
     fn root(&self) -> FileId;
 
-    /// Finds the file `relative` (`/` between folders) beside the root file.
+    /// Finds the file `relative` (`/` between folders) in the model's folder: the one named, or that of the file named.
     ///
     /// Errors: [`Malformed`](crate::error::ErrorKind::Malformed) when the name leaves the model's folder (absolute,
     /// `..`, NUL, or a link that resolves outside) or names no regular file.
@@ -29,8 +34,9 @@ pub trait Inputs: Send + Sync {
         let _ = file;
     }
 
-    /// Names of the files beside the root, for the readers whose model is a folder. Sorted.
-    fn list(&self) -> Result<Vec<String>>;
+    /// What is in `folder` of the model's folder, which is the empty name: files by their names, folders with a `/`
+    /// at the end. Sorted. Links count as files.
+    fn list(&self, folder: &str) -> Result<Vec<String>>;
 
     /// The file's name relative to the model's folder, for messages and for [`open`](Inputs::open).
     fn name(&self, file: FileId) -> String;
@@ -107,8 +113,15 @@ impl Inputs for MemInputs {
         self.by_name.get(relative).map(|&idx| FileId(idx)).ok_or_else(missing)
     }
 
-    fn list(&self) -> Result<Vec<String>> {
-        Ok(self.by_name.keys().cloned().collect())
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let prefix = if folder.is_empty() { String::new() } else { format!("{folder}/") };
+        let below = self.by_name.keys().filter_map(|name| name.strip_prefix(&*prefix));
+        // What lies deeper stands for its folder.
+        let mut names: Vec<String> =
+            below.map(|name| name.split_inclusive('/').next().unwrap_or_default().to_owned()).collect();
+        names.sort_unstable();
+        names.dedup();
+        Ok(names)
     }
 
     fn name(&self, file: FileId) -> String {

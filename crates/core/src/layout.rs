@@ -19,6 +19,10 @@ pub struct Layout {
     pub patches: Vec<Patch>,
     /// The file that stands for the whole: published last, named in the report.
     pub root: usize,
+    /// Names of files that would be taken for this model in place of ours, or as parts of it, if they stayed beside
+    /// the output: they and all of their set are replaced as if they were files of the layout. A program that finds
+    /// two sets of weights in a folder loads the one it likes better.
+    pub supersedes: Vec<String>,
 }
 
 /// One output file: its pieces in order, without gap or overlap.
@@ -46,6 +50,13 @@ pub enum Piece {
         /// How its items are packed.
         packing: Packing,
     },
+    /// A range of an asset's bytes.
+    Asset {
+        /// Position in the model.
+        idx: usize,
+        /// Which of its bytes.
+        bytes: Range<u64>,
+    },
     /// This many zero bytes.
     Zero(u64),
 }
@@ -60,7 +71,7 @@ impl Piece {
     pub fn byte_len(&self) -> u64 {
         match self {
             Piece::Bytes(blob) => blob.len() as u64,
-            Piece::Tensor { bytes, .. } => bytes.end.saturating_sub(bytes.start),
+            Piece::Tensor { bytes, .. } | Piece::Asset { bytes, .. } => bytes.end.saturating_sub(bytes.start),
             Piece::Zero(len) => *len,
         }
     }
@@ -153,6 +164,7 @@ impl Layout {
     /// it fills. Errors are of kind [`Plugin`](crate::error::ErrorKind::Plugin): a writer broke its contract.
     pub fn validate(&self, view: &ModelView<'_>) -> Result<()> {
         let n_tensors = view.tensors().len();
+        let asset_len: Vec<u64> = view.assets().map(|(_, len)| len).collect();
         let mut paths = std::collections::HashSet::new();
         if self.root >= self.files.len() {
             return Err(Error::plugin("a layout has no root file"));
@@ -176,6 +188,11 @@ impl Layout {
                     if bytes.start % item != 0 || bytes.end % item != 0 {
                         return Err(at_fault(Error::plugin("a layout splits an element")));
                     }
+                }
+                if let Piece::Asset { idx, bytes } = piece
+                    && (bytes.start > bytes.end || asset_len.get(*idx).is_none_or(|&len| bytes.end > len))
+                {
+                    return Err(at_fault(Error::plugin("a layout uses asset bytes that do not exist")));
                 }
                 len = len
                     .checked_add(piece.byte_len())

@@ -25,13 +25,19 @@ pub enum LossKind {
     Order,
     /// A metadata entry is not written.
     Metadata,
+    /// State of the training and not of the model: optimizer, scheduler, scaler, random numbers.
+    State,
+    /// A part of a nested checkpoint that is neither tensors nor state of the training: counters, arguments, objects.
+    Tree,
+    /// A file of the model's folder is not written, or as another.
+    Asset,
     /// The bytes of a tensor were column-major or foreign-endian and are written row-major and little-endian.
     Layout,
 }
 
 impl LossKind {
     /// Every kind.
-    pub const ALL: [LossKind; 10] = [
+    pub const ALL: [LossKind; 13] = [
         LossKind::Dtype,
         LossKind::Overflow,
         LossKind::Underflow,
@@ -41,6 +47,9 @@ impl LossKind {
         LossKind::TieDropped,
         LossKind::Order,
         LossKind::Metadata,
+        LossKind::State,
+        LossKind::Tree,
+        LossKind::Asset,
         LossKind::Layout,
     ];
 
@@ -56,6 +65,9 @@ impl LossKind {
             LossKind::TieDropped => "tie-dropped",
             LossKind::Order => "order",
             LossKind::Metadata => "metadata",
+            LossKind::State => "state",
+            LossKind::Tree => "tree",
+            LossKind::Asset => "asset",
             LossKind::Layout => "layout",
         }
     }
@@ -69,8 +81,9 @@ impl LossKind {
     pub fn severity(self) -> Severity {
         match self {
             LossKind::Dtype | LossKind::Overflow | LossKind::Tensor => Severity::Refuse,
-            LossKind::Metadata | LossKind::TieDropped => Severity::Warning,
+            LossKind::Metadata | LossKind::Tree | LossKind::Asset | LossKind::TieDropped => Severity::Warning,
             LossKind::Underflow
+            | LossKind::State
             | LossKind::Name
             | LossKind::TieCopied
             | LossKind::Order

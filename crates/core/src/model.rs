@@ -10,6 +10,7 @@ use crate::expr::{Arena, NodeId, Op, volume};
 use crate::inputs::FileId;
 use crate::limits::Limits;
 use crate::loss::Loss;
+use crate::tree::{Object, Tree};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -27,6 +28,12 @@ pub struct Model {
     pub ties: Vec<Vec<TensorIdx>>,
     /// Key and value, in file order, keys unique.
     pub metadata: Vec<(String, Value)>,
+    /// The text of `config.json`, where the model has one: as it was written, untouched.
+    pub config: Option<Arc<str>>,
+    /// The nested document that the tensors stand in, where the source is one (a pickle).
+    pub tree: Option<Tree>,
+    /// Files that belong to the model and hold no weights, names unique.
+    pub assets: Vec<Asset>,
     /// Digests that the source states about itself; the engine checks those whose bytes it reads.
     pub claims: Vec<Claim>,
     /// What the reader has compared and does not insist on; `verify` does.
@@ -60,6 +67,16 @@ impl Tensor {
     pub fn byte_len(&self) -> u64 {
         self.dtype.packed_len(self.n_elements()).unwrap_or(0)
     }
+}
+
+/// A file that belongs to a model and holds no weights: tokenizer, generation config, chat template.
+#[derive(Clone, Debug)]
+pub struct Asset {
+    /// Path relative to the model's folder, `/` between folders. It comes from a stranger's folder; a layout's paths
+    /// are checked.
+    pub name: String,
+    /// Its bytes: an [`Op::Region`] or an [`Op::Inline`].
+    pub data: NodeId,
 }
 
 /// A metadata value with the type its format gave it.
@@ -126,6 +143,18 @@ impl Model {
         Ok(self.tensors.len() - 1)
     }
 
+    /// Adds an asset.
+    ///
+    /// Errors: its data is neither a part of a file nor bytes of the description, and so not cheap to read anywhere.
+    pub fn push_asset(&mut self, name: impl Into<String>, data: NodeId) -> Result<()> {
+        let name = name.into();
+        if !matches!(self.nodes[data].op, Op::Region { .. } | Op::Inline(_)) {
+            return Err(Error::malformed("an asset is neither a part of a file nor text of ours").file(name));
+        }
+        self.assets.push(Asset { name, data });
+        Ok(())
+    }
+
     /// Checks what holds for every model, whoever read it: limits, unique names, ties that fit.
     pub fn validate(&self, limits: &Limits) -> Result<()> {
         Limits::check("too many tensors", self.tensors.len() as u64, limits.tensors)?;
@@ -139,6 +168,19 @@ impl Model {
                 .map_err(named)?;
             if !names.insert(tensor.name.as_str()) {
                 return Err(Error::malformed("a name is used twice").tensor(&tensor.name));
+            }
+        }
+        let mut names = HashSet::with_capacity(self.assets.len());
+        for asset in &self.assets {
+            if !names.insert(asset.name.as_str()) {
+                return Err(Error::malformed("two assets have this name").file(&asset.name));
+            }
+        }
+        for (_, object) in self.tree.iter().flat_map(Tree::iter) {
+            if let Object::Tensor(idx) = object
+                && *idx >= self.tensors.len()
+            {
+                return Err(Error::malformed("the tree names a tensor that is not there").found(idx));
             }
         }
         for group in &self.ties {
@@ -216,6 +258,21 @@ impl<'a> ModelView<'a> {
     /// Groups of tensors that share one storage.
     pub fn ties(&self) -> &'a [Vec<TensorIdx>] {
         &self.model.ties
+    }
+
+    /// The text of `config.json`.
+    pub fn config(&self) -> Option<&'a str> {
+        self.model.config.as_deref()
+    }
+
+    /// The nested document that the tensors stand in.
+    pub fn tree(&self) -> Option<&'a Tree> {
+        self.model.tree.as_ref()
+    }
+
+    /// Name and length in bytes of every file that holds no weights, in order. A layout names them by position.
+    pub fn assets(&self) -> impl ExactSizeIterator<Item = (&'a str, u64)> + use<'a> {
+        self.model.assets.iter().map(|asset| (asset.name.as_str(), self.model.nodes[asset.data].n))
     }
 
     /// Key and value, in order.

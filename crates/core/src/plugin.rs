@@ -6,7 +6,7 @@
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::expr::NodeId;
-use crate::inputs::Inputs;
+use crate::inputs::{FileId, Inputs};
 use crate::layout::Layout;
 use crate::limits::Limits;
 use crate::loss::Loss;
@@ -24,6 +24,16 @@ pub enum Verdict {
     Content,
 }
 
+/// What a format's models are on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// A file, or several that a file stands for.
+    #[default]
+    File,
+    /// A folder: the reader is asked about folders, and about the file in one that the user named.
+    Folder,
+}
+
 /// A reader, described.
 #[derive(Clone, Copy, Debug)]
 pub struct ReaderInfo {
@@ -33,6 +43,8 @@ pub struct ReaderInfo {
     pub about: &'static str,
     /// File name endings, with their dot where they have one, longest first.
     pub extensions: &'static [&'static str],
+    /// What it reads.
+    pub place: Place,
     /// Its options.
     pub options: &'static [OptionSpec],
 }
@@ -55,6 +67,9 @@ pub struct WriterInfo {
     pub about: &'static str,
     /// File name endings, with their dot, longest first.
     pub extensions: &'static [&'static str],
+    /// What it writes. What a folder's weights can be is said by the writer of their format: capabilities of a
+    /// [`Place::Folder`] writer speak of all that is not weights.
+    pub place: Place,
     /// Its options.
     pub options: &'static [OptionSpec],
     /// Types it stores exactly.
@@ -69,6 +84,10 @@ pub struct WriterInfo {
     pub ties: Carries,
     /// Text metadata.
     pub metadata: Carries,
+    /// Nested values that are not tensors.
+    pub tree: Carries,
+    /// Config and other files of the model's folder.
+    pub assets: Carries,
     /// Several files with an index.
     pub shards: Carries,
 }
@@ -117,8 +136,11 @@ pub trait Writer: Send + Sync {
 /// What a writer is asked for besides the model.
 #[derive(Clone, Debug)]
 pub struct LayoutRequest<'a> {
-    /// Name of the output file, without folder: `model.safetensors`. Shards derive theirs from it.
+    /// Name of the output file, without folder: `model.safetensors`. Shards derive theirs from it. For a folder, the
+    /// folder's own name.
     pub file_name: &'a str,
+    /// Format of the weights in a folder; empty for a file.
+    pub weights: &'a str,
     /// Its declared options, defaults filled in.
     pub options: &'a Options,
     /// How many files.
@@ -144,6 +166,28 @@ pub trait Host {
     /// Answers a question about payload, within limits. `model` is the one the node belongs to, possibly still being
     /// built. Questions and answers are recorded in the plan.
     fn ask(&mut self, model: &Model, query: Query) -> Result<Answer>;
+
+    /// Reads the model that `root`, a file of the caller's inputs, is the root of: a model inside a model. Its
+    /// expressions speak of the same files.
+    ///
+    /// Errors: no reader of files takes it; all that reading it can give.
+    fn read(&mut self, inputs: &dyn Inputs, root: FileId) -> Result<Model> {
+        let _ = (inputs, root);
+        Err(Error::unsupported("a model inside a model cannot be read here"))
+    }
+
+    /// Lays the model's tensors out as files of another format.
+    ///
+    /// Errors: no writer of files has that name; all that laying out can give.
+    fn layout(
+        &mut self,
+        view: &ModelView<'_>,
+        format: &str,
+        request: &LayoutRequest<'_>,
+    ) -> Result<(Layout, Vec<Loss>)> {
+        let _ = (view, format, request);
+        Err(Error::unsupported("a model inside a model cannot be written here"))
+    }
 }
 
 /// A question about payload.

@@ -192,6 +192,56 @@ impl Tree {
         }
     }
 
+    /// The tensor that an object is, or that it is a `torch.nn.Parameter` around.
+    pub fn tensor(&self, id: ObjectId) -> Option<TensorIdx> {
+        match &self[id] {
+            Object::Tensor(idx) => Some(*idx),
+            Object::Instance(instance) => match self.global(instance.callable)? {
+                ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state") => {
+                    match self[*self.sequence(instance.args)?.first()?] {
+                        Object::Tensor(idx) => Some(idx),
+                        _ => None,
+                    }
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The members of a mapping, list or tuple with their keys as parts of a path: what tensors' names are made of.
+    /// Nothing for any other object.
+    pub fn members(&self, id: ObjectId) -> Vec<(String, ObjectId)> {
+        if let Some(entries) = self.mapping(id) {
+            return entries.iter().map(|&(key, value)| (self.key_text(key), value)).collect();
+        }
+        let members = self.sequence(id).unwrap_or_default();
+        members.iter().enumerate().map(|(idx, &member)| (idx.to_string(), member)).collect()
+    }
+
+    /// A key as a part of a path: a text as it is, a number in decimal, anything else as Python would nearly print it.
+    pub fn key_text(&self, id: ObjectId) -> String {
+        match &self[id] {
+            Object::None => "None".to_owned(),
+            Object::Bool(value) => (if *value { "True" } else { "False" }).to_owned(),
+            Object::Int(value) => value.to_string(),
+            Object::Float(value) => value.to_string(),
+            Object::Text(text) => text.to_string(),
+            Object::LooseText(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Object::Bytes(bytes) => bytes.escape_ascii().to_string(),
+            // One level is enough for the keys that are met: (layer, name).
+            Object::Tuple(members) => {
+                let part = |&member: &ObjectId| match &self[member] {
+                    Object::Tuple(_) => "(…)".to_owned(),
+                    _ => self.key_text(member),
+                };
+                format!("({})", members.iter().map(part).collect::<Vec<_>>().join(", "))
+            }
+            Object::Global(global) => format!("{}.{}", global.module, global.name),
+            _ => format!("object {}", id.idx()),
+        }
+    }
+
     /// Every object that `id` refers to directly, in order.
     pub fn children(&self, id: ObjectId) -> Vec<ObjectId> {
         let pairs = |entries: &[(ObjectId, ObjectId)]| -> Vec<ObjectId> {

@@ -3,14 +3,15 @@
 //! Names in a model's files (an index, external data) come from strangers. They are looked up beside the file the
 //! user named, and whatever they resolve to must lie in that folder, or in the folder the user's file really is in:
 //! the Hugging Face cache keeps `snapshots/COMMIT/model.safetensors` as a link to `blobs/SHA`, beside which the other
-//! shards are. The user's own path may lead anywhere.
+//! shards are. Of a folder that is one of that cache's snapshots the files may be in its `blobs`. The user's own path
+//! may lead anywhere.
 //!
 //! A file is taken by its fingerprint when it is first opened. Whenever it is opened again, and once at the end, it
 //! must still be the same.
 
 use crate::io::{
-    self, Descriptors, File, FileKind, Fingerprint, Follow, Identity, Io, Stat, changed, failed, is_absent,
-    is_errno, look, read_exact_at, retry,
+    self, Descriptors, DirEntry, File, FileKind, Fingerprint, Follow, Identity, Io, Stat, changed, failed,
+    is_absent, is_errno, look, read_exact_at, retry,
 };
 use crate::space;
 use modelferry_core::error::{Error, Result};
@@ -25,7 +26,7 @@ use std::sync::{Arc, RwLock, RwLockReadGuard};
 /// Input files kept open at a time, whatever their number.
 const OPEN_FILES: usize = 32;
 
-/// [`Inputs`] on disk: the file the user named, and those beside it that its reader asks for.
+/// [`Inputs`] on disk: the file or folder the user named, and the files in that folder that its reader asks for.
 ///
 /// Reads are positioned and run in parallel; no lock is held while the system works.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct DiskInputs {
     folder: PathBuf,
     /// Where files may really be: `folder` without links, and the folder of the root without links.
     allowed: [PathBuf; 2],
+    /// The folder's name, where it and not a file is what the user named.
+    folder_name: Option<String>,
     max_files: u64,
     known: RwLock<Known>,
     descriptors: Descriptors,
@@ -75,10 +78,7 @@ impl DiskInputs {
     pub fn open(io: Arc<dyn Io>, path: &Path) -> Result<DiskInputs> {
         let Some(stat) = look(&*io, path, Follow::Yes)? else { return Err(no_root(&*io, path)) };
         if stat.kind == FileKind::Directory {
-            return Err(Error::unsupported(
-                "directories (Hugging Face and others) are not read yet; name the weights file or index inside",
-            )
-            .file(path.display()));
+            return DiskInputs::open_folder(io, path);
         }
         if stat.kind != FileKind::Regular {
             return Err(Error::unsupported("only regular files are read, for they are read by position")
@@ -98,12 +98,34 @@ impl DiskInputs {
             io,
             folder,
             allowed,
+            folder_name: None,
             max_files: Limits::default().files,
             known: RwLock::default(),
             descriptors: Descriptors::new(OPEN_FILES),
         };
         inputs.add(name.clone(), name, path.to_owned(), real)?;
         Ok(inputs)
+    }
+
+    fn open_folder(io: Arc<dyn Io>, path: &Path) -> Result<DiskInputs> {
+        let real =
+            retry(|| io.canonicalize(path)).map_err(|error| failed("resolving its path", path, error))?;
+        let name = path.file_name().or(real.file_name()).unwrap_or_default().to_string_lossy().into_owned();
+        let blobs = blobs_of(&real).unwrap_or_else(|| real.clone());
+        Ok(DiskInputs {
+            io,
+            folder: path.to_owned(),
+            allowed: [real, blobs],
+            folder_name: Some(name),
+            max_files: Limits::default().files,
+            known: RwLock::default(),
+            descriptors: Descriptors::new(OPEN_FILES),
+        })
+    }
+
+    /// Whether the user named a folder.
+    pub fn is_folder(&self) -> bool {
+        self.folder_name.is_some()
     }
 
     /// Sets how many files one model may be made of.
@@ -297,6 +319,13 @@ impl DiskInputs {
         }
     }
 
+    fn leads_out(&self, shown: &Path, real: &Path) -> Error {
+        Error::malformed("a link leads out of the model's folder")
+            .file(shown.display())
+            .expected(format_args!("a file in {}", self.allowed[0].display()))
+            .found(real.display())
+    }
+
     fn missing(&self, relative: &Path, shown: &Path) -> Error {
         let error = Error::malformed("no such file beside the model").file(shown.display());
         if let Ok(target) = retry(|| self.io.read_link(shown)) {
@@ -314,7 +343,7 @@ impl DiskInputs {
 
 impl Inputs for DiskInputs {
     fn root(&self) -> FileId {
-        FileId(0)
+        if self.is_folder() { FileId::FOLDER } else { FileId(0) }
     }
 
     fn open(&self, relative: &str) -> Result<FileId> {
@@ -336,10 +365,7 @@ impl Inputs for DiskInputs {
             Err(error) => return Err(failed("resolving its path", &shown, error)),
         };
         if !self.allowed.iter().any(|folder| real.starts_with(folder)) {
-            return Err(Error::malformed("a link leads out of the model's folder")
-                .file(shown.display())
-                .expected(format_args!("a file in {}", self.allowed[0].display()))
-                .found(real.display()));
+            return Err(self.leads_out(&shown, &real));
         }
         let name = plain
             .components()
@@ -362,21 +388,33 @@ impl Inputs for DiskInputs {
         }
     }
 
-    /// Regular files and links of the root's own folder. Those whose names are no UTF-8 are shown with U+FFFD, and
-    /// opened by that name if it is the only one that looks so.
-    fn list(&self) -> Result<Vec<String>> {
-        let folder = or_dot(&self.folder);
-        let entries = retry(|| self.io.list_dir(folder)).map_err(|error| failed("listing", folder, error))?;
-        let mut names: Vec<String> = entries
-            .into_iter()
-            .filter(|entry| matches!(entry.kind, FileKind::Regular | FileKind::Link))
-            .map(|entry| entry.name.to_string_lossy().into_owned())
-            .collect();
+    /// Regular files, links and folders. Those whose names are no UTF-8 are shown with U+FFFD, and opened by that name
+    /// if it is the only one that looks so.
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        let folder = match folder {
+            "" => or_dot(&self.folder).to_owned(),
+            folder => self.folder.join(self.plain(folder)?),
+        };
+        let at_fault = |error| failed("listing", &folder, error);
+        let real = retry(|| self.io.canonicalize(&folder)).map_err(at_fault)?;
+        if !real.starts_with(&self.allowed[0]) {
+            return Err(self.leads_out(&folder, &real));
+        }
+        let entries = retry(|| self.io.list_dir(&folder)).map_err(at_fault)?;
+        let shown = |entry: DirEntry| match entry.kind {
+            FileKind::Regular | FileKind::Link => Some(entry.name.to_string_lossy().into_owned()),
+            FileKind::Directory => Some(format!("{}/", entry.name.to_string_lossy())),
+            _ => None,
+        };
+        let mut names: Vec<String> = entries.into_iter().filter_map(shown).collect();
         names.sort_unstable();
         Ok(names)
     }
 
     fn name(&self, file: FileId) -> String {
+        if file == FileId::FOLDER {
+            return self.folder_name.clone().unwrap_or_default();
+        }
         self.known().files.get(file.0 as usize).map(|entry| entry.name.clone()).unwrap_or_default()
     }
 
@@ -395,6 +433,13 @@ impl Inputs for DiskInputs {
         }
         read_exact_at(&*self.io, &*self.handle(file)?, offset, out)
     }
+}
+
+/// Where the Hugging Face cache keeps the files of which `REPOSITORY/snapshots/COMMIT` has the links:
+/// `REPOSITORY/blobs` (huggingface_hub, `file_download.py`).
+fn blobs_of(folder: &Path) -> Option<PathBuf> {
+    let snapshots = folder.parent().filter(|parent| parent.file_name() == Some("snapshots".as_ref()))?;
+    Some(snapshots.parent()?.join("blobs"))
 }
 
 /// The error of a root that is not there, or is a link that leads nowhere.

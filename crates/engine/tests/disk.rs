@@ -7,7 +7,7 @@ mod common;
 
 use common::TempDir;
 use modelferry_core::ErrorKind::{self, Io as IoKind, Limit, Malformed, Unsupported};
-use modelferry_core::inputs::Inputs;
+use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::io::fault::{Call, Fault, FaultIo};
@@ -53,7 +53,8 @@ fn files_beside_the_root_are_found_once() {
     assert_eq!(inputs.open("a.bin").unwrap(), a);
     assert_eq!((inputs.name(a), inputs.len(a), inputs.path(a)), ("a.bin".into(), 3, dir.join("a.bin")));
     assert_eq!(text(&inputs, "sub/b.bin"), "bb");
-    assert_eq!(inputs.list().unwrap(), ["a.bin", "m.index.json"]);
+    assert_eq!(inputs.list("").unwrap(), ["a.bin", "m.index.json", "sub/"]);
+    assert_eq!(inputs.list("sub").unwrap(), ["b.bin"]);
     assert_eq!((inputs.used().len(), inputs.total_len()), (3, 7));
     assert_eq!(inputs.find(&dir.join("sub/../a.bin")).unwrap(), Some(a));
     assert_eq!(inputs.find(&dir.join("none")).unwrap(), None);
@@ -67,7 +68,6 @@ fn a_root_that_is_no_file_is_named() {
     let dir = TempDir::new("root");
     check(open(dir.join("none")), IoKind, "none: no such file");
     check(open(""), IoKind, "no such file");
-    check(open(dir.path()), Unsupported, "directories (Hugging Face and others) are not read yet");
     check(open("/dev/null"), Unsupported, "found a character device");
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -201,7 +201,7 @@ fn names_that_are_no_text_are_opened() {
     assert_eq!(text(&inputs, "new\nline"), "line");
     check(inputs.open("t\u{fffd}.bin"), Malformed, "several files look like this name");
     check(inputs.open("u\u{fffd}.bin"), Malformed, "no such file");
-    assert_eq!(inputs.list().unwrap().len(), 5);
+    assert_eq!(inputs.list("").unwrap().len(), 5);
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn holes_are_seen() {
 fn session(io: Arc<dyn Io>, root: &Path) -> modelferry_core::Result<Vec<u8>> {
     let inputs = DiskInputs::open(io, root)?;
     let shard = inputs.open("s\u{fffd}.bin")?;
-    inputs.list()?;
+    inputs.list("")?;
     let mut bytes = inputs.read_vec(inputs.root(), 0, inputs.len(inputs.root()), 1 << 20)?;
     bytes.extend(inputs.read_vec(shard, 0, inputs.len(shard), 1 << 20)?);
     inputs.check_unchanged()?;
@@ -366,4 +366,38 @@ fn a_released_file_is_no_input() {
     assert_eq!(inputs.used().len(), 1, "the root is what the user named");
     assert_eq!(inputs.open("other").unwrap(), other);
     assert!(inputs.check_unchanged().is_err(), "it is part of the model again, and no longer what it was");
+}
+
+#[test]
+fn a_folder_is_a_root_without_bytes() {
+    let dir = TempDir::new("folder");
+    dir.file("model/config.json", "{}");
+    dir.file("model/sub/b.bin", "bb");
+    dir.file("secret", "s");
+    symlink("../secret", dir.join("model/out")).unwrap();
+    symlink("..", dir.join("model/up")).unwrap();
+    let inputs = open(dir.join("model")).unwrap();
+    assert_eq!((inputs.root(), inputs.is_folder()), (FileId::FOLDER, true));
+    assert_eq!((inputs.name(inputs.root()), inputs.len(inputs.root())), ("model".into(), 0));
+    assert_eq!(inputs.list("").unwrap(), ["config.json", "out", "sub/", "up"]);
+    assert_eq!((text(&inputs, "config.json"), text(&inputs, "sub/b.bin")), ("{}".into(), "bb".into()));
+    check(inputs.open("out"), Malformed, "a link leads out of the model's folder");
+    check(inputs.list("up"), Malformed, "a link leads out of the model's folder");
+    check(inputs.list(".."), Malformed, "`..` leaves the model's folder");
+    assert!(inputs.read_at(inputs.root(), 0, &mut [0]).is_err());
+    inputs.check_unchanged().unwrap();
+}
+
+#[test]
+fn a_snapshot_of_the_hub_cache_finds_its_blobs() {
+    let dir = TempDir::new("hub");
+    dir.file("models--a--b/blobs/1234", "{}");
+    dir.file("models--a--c/blobs/1234", "other");
+    let snapshot = dir.join("models--a--b/snapshots/abcd");
+    fs::create_dir_all(&snapshot).unwrap();
+    symlink("../../blobs/1234", snapshot.join("config.json")).unwrap();
+    symlink("../../../models--a--c/blobs/1234", snapshot.join("stolen.json")).unwrap();
+    let inputs = open(&snapshot).unwrap();
+    assert_eq!(text(&inputs, "config.json"), "{}");
+    check(inputs.open("stolen.json"), Malformed, "a link leads out of the model's folder");
 }

@@ -57,17 +57,28 @@ fn settled(folder: &Path) -> (Tree, usize) {
 #[derive(Clone)]
 struct Job {
     path: PathBuf,
+    is_folder: bool,
     files: Vec<(&'static str, String)>,
     root: usize,
     replace: Replace,
     sync: Sync,
+    supersedes: Vec<String>,
     inputs: Vec<Identity>,
 }
 
 impl Job {
     fn new(path: PathBuf, files: &[&'static str], version: &str) -> Job {
         let files = files.iter().map(|name| (*name, format!("{version} of {name}"))).collect();
-        Job { path, files, root: 0, replace: Replace::Refuse, sync: Sync::Replacing, inputs: vec![] }
+        Job {
+            path,
+            is_folder: false,
+            files,
+            root: 0,
+            replace: Replace::Refuse,
+            sync: Sync::Replacing,
+            supersedes: vec![],
+            inputs: vec![],
+        }
     }
 
     fn force(mut self) -> Job {
@@ -80,9 +91,11 @@ impl Job {
             self.files.iter().map(|(name, content)| (name.to_string(), content.len() as u64)).collect();
         let output = Output {
             path: &self.path,
+            is_folder: self.is_folder,
             files: &files,
             root: self.root,
             replace: self.replace,
+            supersedes: &self.supersedes,
             inputs: &self.inputs,
         };
         Staging::begin(io, &output, Allocate::Full)
@@ -98,6 +111,11 @@ impl Job {
         read_exact_at(&*io, &spool, 0, &mut [0; 10])?;
         staging.publish(self.sync)
     }
+}
+
+fn one_file<'a>(path: &'a Path, files: &'a [(String, u64)]) -> Output<'a> {
+    let replace = Replace::Refuse;
+    Output { path, is_folder: false, files, root: 0, replace, supersedes: &[], inputs: &[] }
 }
 
 #[track_caller]
@@ -134,6 +152,8 @@ const STRANGERS: [&str; 5] = [
 /// A folder before a run, what the run does, and the folder after it.
 struct Case {
     name: &'static str,
+    /// The folder that the output is; else it is a file.
+    folder: Option<&'static str>,
     before: Vec<&'static str>,
     files: Vec<&'static str>,
     replace: Replace,
@@ -142,8 +162,15 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let case = |name, before: &[&'static str], files: &[&'static str], replace, removed: &[&'static str]| {
-        Case { name, before: before.to_vec(), files: files.to_vec(), replace, removed: removed.to_vec() }
+        let (before, files, removed) = (before.to_vec(), files.to_vec(), removed.to_vec());
+        Case { name, folder: None, before, files, replace, removed }
     };
+    let in_folder =
+        |name, before: &[&'static str], files: &[&'static str], replace, removed: &[&'static str]| Case {
+            folder: Some("out"),
+            ..case(name, before, files, replace, removed)
+        };
+    const FOLDER: [&str; 3] = ["config.json", "m.safetensors", "1_Pooling/config.json"];
     use Replace::{Force, Refuse};
     vec![
         case("new file", &[], &["m.safetensors"], Refuse, &[]),
@@ -155,6 +182,16 @@ fn cases() -> Vec<Case> {
         case("set over file", &["m.safetensors"], &SET, Force, &["m.safetensors"]),
         case("file over set", &OLD_SET, &["m.safetensors"], Force, &OLD_SET),
         case("folders", &[], &["m.safetensors", "a/b/c.json", "a/d.json"], Refuse, &[]),
+        in_folder("new folder", &[], &FOLDER, Refuse, &[]),
+        in_folder("new folder, forced", &[], &FOLDER, Force, &[]),
+        in_folder("into a folder of strangers", &["out/other", "out/1_Pooling/x"], &FOLDER, Refuse, &[]),
+        in_folder(
+            "over another model",
+            &["out/config.json", "out/m-00001-of-00001.safetensors", "out/m.bin", "out/other"],
+            &FOLDER,
+            Force,
+            &["out/m-00001-of-00001.safetensors"],
+        ),
         case("folders over some", &["a/d.json"], &["m.safetensors", "a/b/c.json", "a/d.json"], Force, &[]),
     ]
 }
@@ -167,13 +204,16 @@ impl Case {
             dir.file(name, format!("old of {name}"));
         }
         let before = tree(dir.path());
-        let mut job = Job::new(dir.join("m.safetensors"), &self.files, "new");
+        let mut job = Job::new(dir.join(self.folder.unwrap_or("m.safetensors")), &self.files, "new");
+        job.is_folder = self.folder.is_some();
+        job.supersedes.extend(self.folder.map(|_| "m.safetensors".to_owned()));
         job.replace = self.replace;
         let mut after = before.clone();
         after.retain(|path, _| !self.removed.iter().any(|removed| Path::new(removed) == path));
         for (name, content) in &job.files {
-            after.insert(name.into(), content.clone());
-            for parent in Path::new(name).ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
+            let path = Path::new(self.folder.unwrap_or_default()).join(name);
+            after.insert(path.clone(), content.clone());
+            for parent in path.ancestors().skip(1).filter(|path| !path.as_os_str().is_empty()) {
                 after.insert(parent.into(), "/".into());
             }
         }
@@ -193,7 +233,8 @@ fn every_case_ends_as_it_should() {
             let io = FaultIo::every(OsIo, lacks, Fault::Errno(22));
             let published = job.run(Arc::new(io)).unwrap();
             assert_eq!(tree(dir.path()), after, "{}", case.name);
-            assert_eq!(published, case.files.iter().map(|name| dir.join(name)).collect::<Vec<_>>());
+            let folder = dir.join(case.folder.unwrap_or_default());
+            assert_eq!(published, case.files.iter().map(|name| folder.join(name)).collect::<Vec<_>>());
         }
     }
 }
@@ -496,7 +537,7 @@ fn odd_names_are_published() {
         let shown = name.to_string_lossy().into_owned();
         let files = [(shown, 3)];
         let path = dir.join(name);
-        let output = Output { path: &path, files: &files, root: 0, replace: Replace::Refuse, inputs: &[] };
+        let output = one_file(&path, &files);
         let staging = Staging::begin(os(), &output, Allocate::Sparse).unwrap();
         write_all_at(&OsIo, &staging.file(0).unwrap(), 0, b"abc").unwrap();
         assert_eq!(staging.publish(Sync::Replacing).unwrap(), std::slice::from_ref(&path));
@@ -515,7 +556,7 @@ fn staged_files_are_as_the_umask_says_and_few_are_open() {
     let reference = dir.file("reference", "");
     let names: Vec<(String, u64)> = (0..200).map(|idx| (format!("s{idx}"), 100)).collect();
     let path = dir.join("s0");
-    let output = Output { path: &path, files: &names, root: 0, replace: Replace::Refuse, inputs: &[] };
+    let output = one_file(&path, &names);
     let staging = Staging::begin(os(), &output, Allocate::Full).unwrap();
     for idx in 0..200 {
         write_all_at(&OsIo, &staging.file(idx).unwrap(), 0, &[idx as u8; 100]).unwrap();

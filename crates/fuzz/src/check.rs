@@ -156,7 +156,7 @@ fn layout(writer: &dyn Writer, model: &Model, inputs: &dyn Inputs) -> Result<(),
     }
     let file_name = format!("out{}", info.extensions.last().copied().unwrap_or_default());
     for shards in requests {
-        let request = LayoutRequest { file_name: &file_name, options: &options, shards };
+        let request = LayoutRequest { file_name: &file_name, weights: "", options: &options, shards };
         match writer.layout(&view, &request, &mut host) {
             Ok((layout, _)) => layout.validate(&view).map_err(fault)?,
             Err(error) if matches!(error.kind(), ErrorKind::Target | ErrorKind::Limit) => {}

@@ -46,7 +46,7 @@ impl Inputs for Sparse {
         Err(Error::malformed("no such file beside the model").file(relative))
     }
 
-    fn list(&self) -> Result<Vec<String>> {
+    fn list(&self, _: &str) -> Result<Vec<String>> {
         Ok(vec![self.name.to_owned()])
     }
 

@@ -7,6 +7,11 @@ use regex::Regex;
 /// The edits of one conversion. The default changes nothing but strips wrapper prefixes.
 #[derive(Clone, Debug, Default)]
 pub struct Edits {
+    /// The part of a nested checkpoint to take, by its path; `.` is all of it. By default the one set of weights there
+    /// is.
+    pub select: Option<String>,
+    /// Whether optimizer, scheduler and other state of the training is taken too.
+    pub keep_optimizer: bool,
     /// Source names to take; empty takes all.
     pub include: Vec<Glob>,
     /// Source names to leave out, after `include`.

@@ -15,11 +15,15 @@ mod edits;
 mod glob;
 mod names;
 mod quantized;
+mod select;
 mod ties;
+mod tree;
 
 pub use dtype::is_castable;
 pub use edits::{Edits, Rename, StripPrefix, Ties};
 pub use glob::Glob;
+pub use select::select;
+pub use tree::{Part, beside_tensors};
 
 use modelferry_core::Result;
 use modelferry_core::loss::Loss;
@@ -29,10 +33,12 @@ use modelferry_core::plugin::{Carries, Host};
 /// Applies `edits` to `model`, for a target that can or cannot hold ties.
 ///
 /// Returns the edited model, its tensors in the same order, and what was changed. Subjects of
-/// [`LossKind::Tensor`](modelferry_core::loss::LossKind::Tensor) and
-/// [`LossKind::Name`](modelferry_core::loss::LossKind::Name) are source names, of all others target names.
+/// [`LossKind::Tensor`](modelferry_core::loss::LossKind::Tensor),
+/// [`LossKind::Name`](modelferry_core::loss::LossKind::Name), [`LossKind::State`](modelferry_core::loss::LossKind::State)
+/// and [`LossKind::Tree`](modelferry_core::loss::LossKind::Tree) are source names, of all others target names.
 ///
-/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing, and for names that
+/// Errors: [`Ambiguous`](modelferry_core::ErrorKind::Ambiguous) for a checkpoint with several sets of weights;
+/// [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing, and for names that
 /// collide; [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a cast of a checkpoint that is quantized in
 /// its own way; [`Target`](modelferry_core::ErrorKind::Target) for ties that must be kept and cannot be, or that must
 /// be dropped and differ.
@@ -43,7 +49,8 @@ pub fn apply(
     host: &mut dyn Host,
 ) -> Result<(Model, Vec<Loss>)> {
     let mut losses = vec![];
-    names::select(&mut model, edits, &mut losses)?;
+    select(&mut model, edits, &mut losses)?;
+    names::choose(&mut model, edits, &mut losses)?;
     names::strip(&mut model, edits, &mut losses)?;
     names::rename(&mut model, edits, &mut losses)?;
     dtype::cast(&mut model, edits, &mut losses)?;
@@ -65,6 +72,9 @@ fn retain(model: &mut Model, keep: &[bool]) {
         *group = group.iter().filter_map(|&idx| new_idx.get(idx).copied().flatten()).collect();
     }
     model.ties.retain(|group| group.len() > 1);
+    if let Some(tree) = &mut model.tree {
+        tree::retain(tree, &new_idx);
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
 /// Takes what `--include` names and leaves out what `--exclude` names.
-pub(crate) fn select(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
+pub(crate) fn choose(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
     if edits.include.is_empty() && edits.exclude.is_empty() {
         return Ok(());
     }
@@ -82,6 +82,9 @@ pub(crate) fn strip(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) ->
                     tensor.name.drain(..prefix.len());
                 }
             }
+            if before.is_some() {
+                crate::tree::rename(model, losses)?;
+            }
             for (tensor, before) in model.tensors.iter().zip(before.into_iter().flatten()) {
                 let detail = format!("wrapper prefix stripped, written as {:?}", tensor.name);
                 losses.push(Loss::declared(LossKind::Name, before, detail));
@@ -142,12 +145,16 @@ fn give_names(
                 .found(format_args!("{other:?} and {:?}", tensor.name)));
         }
     }
+    let any = renamed.iter().any(Option::is_some);
     for (tensor, new_name) in model.tensors.iter_mut().zip(renamed) {
         if let Some(new_name) = new_name {
             let detail = format!("written as {new_name:?}");
             let old_name = std::mem::replace(&mut tensor.name, new_name);
             losses.push(Loss::declared(LossKind::Name, old_name, detail).asked());
         }
+    }
+    if any {
+        crate::tree::rename(model, losses)?;
     }
     Ok(())
 }

@@ -5,15 +5,20 @@ use modelferry_core::Result;
 use modelferry_core::inputs::{Inputs, Window};
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Host, Reader, ReaderInfo, Verdict};
+use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
 use modelferry_wire::npy::{MAGIC, read_header};
 
 /// The reader of single arrays. The tensor is named after the file.
 #[derive(Clone, Copy, Debug)]
 pub struct NpyReader;
 
-static INFO: ReaderInfo =
-    ReaderInfo { format: "npy", about: "a single numpy array", extensions: &[".npy"], options: OPTIONS };
+static INFO: ReaderInfo = ReaderInfo {
+    format: "npy",
+    about: "a single numpy array",
+    extensions: &[".npy"],
+    place: Place::File,
+    options: OPTIONS,
+};
 
 impl Reader for NpyReader {
     fn info(&self) -> &'static ReaderInfo {

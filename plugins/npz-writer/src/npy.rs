@@ -3,7 +3,7 @@
 use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::ModelView;
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
 use modelferry_core::{DType, Error, Result};
 use modelferry_wire::npy::{MemoryOrder, write_header};
 
@@ -25,6 +25,7 @@ static INFO: WriterInfo = WriterInfo {
     format: "npy",
     about: "a single numpy array",
     extensions: &[".npy"],
+    place: Place::File,
     options: &[],
     dtypes: DTYPES,
     max_rank: MAX_RANK,
@@ -32,6 +33,8 @@ static INFO: WriterInfo = WriterInfo {
     names: Carries::No,
     ties: Carries::No,
     metadata: Carries::No,
+    tree: Carries::No,
+    assets: Carries::No,
     shards: Carries::No,
 };
 

@@ -4,7 +4,7 @@ use crate::npy::MAX_RANK;
 use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Patch, PatchForm, Piece};
 use modelferry_core::loss::Loss;
 use modelferry_core::model::ModelView;
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
 use modelferry_core::{DType, Result};
 use modelferry_wire::npy::{MemoryOrder, encode_dtype, type_string, write_header};
 use modelferry_wire::zip::{Member, Padding, Writer as ZipWriter};
@@ -28,6 +28,7 @@ static INFO: WriterInfo = WriterInfo {
     format: "npz",
     about: "numpy archives, stored",
     extensions: &[".npz"],
+    place: Place::File,
     options: &[],
     dtypes: DTYPES,
     max_rank: MAX_RANK,
@@ -35,6 +36,8 @@ static INFO: WriterInfo = WriterInfo {
     names: Carries::Yes,
     ties: Carries::No,
     metadata: Carries::No,
+    tree: Carries::No,
+    assets: Carries::No,
     shards: Carries::No,
 };
 

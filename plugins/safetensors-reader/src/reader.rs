@@ -6,7 +6,7 @@ use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Check, Model, Value};
 use modelferry_core::options::{OptionKind, OptionSpec, Options};
-use modelferry_core::plugin::{Host, Reader, ReaderInfo, Verdict};
+use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
 use modelferry_core::{Error, Result};
 use modelferry_wire::safetensors::{Header, LENGTH_BYTES, MAX_HEADER_BYTES, parse_header};
 
@@ -18,6 +18,7 @@ static INFO: ReaderInfo = ReaderInfo {
     format: "safetensors",
     about: "safetensors files, single or sharded with an index",
     extensions: &[".safetensors.index.json", ".safetensors"],
+    place: Place::File,
     options: &[OptionSpec {
         name: "shards",
         kind: OptionKind::Choice(&["set", "alone"]),

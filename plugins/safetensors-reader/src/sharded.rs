@@ -43,7 +43,7 @@ impl Set {
         if options.get("shards") == Some("alone") {
             return Ok(None);
         }
-        let there = inputs.list()?;
+        let there = inputs.list("")?;
         let shard = ShardName::parse(&name).filter(|shard| shard.n_shards > 1);
         let own_index = shard.as_ref().map(ShardName::index_name);
         let is_own = |index: &&String| Some(*index) == own_index.as_ref();

@@ -4,7 +4,7 @@ use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{ModelView, TensorIdx, Value};
 use modelferry_core::options::{OptionKind, OptionSpec, Options};
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Shards, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Shards, Writer, WriterInfo};
 use modelferry_core::{DType, Error, Result};
 use modelferry_hf::index;
 use modelferry_hf::shards::{Item, index_name, plan_shards, shard_name};
@@ -27,6 +27,7 @@ static INFO: WriterInfo = WriterInfo {
     format: "safetensors",
     about: "safetensors files, single or sharded with an index",
     extensions: &[".safetensors.index.json", ".safetensors"],
+    place: Place::File,
     options: &[
         OptionSpec {
             name: "order",
@@ -47,6 +48,8 @@ static INFO: WriterInfo = WriterInfo {
     names: Carries::Yes,
     ties: Carries::No,
     metadata: Carries::Yes,
+    tree: Carries::No,
+    assets: Carries::No,
     shards: Carries::Yes,
 };
 

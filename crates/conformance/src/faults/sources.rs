@@ -117,7 +117,8 @@ fn lay_out(writer: &dyn Writer, tensors: &[(&str, DType, &[u64])], shards: Shard
     let mut host = MemHost { inputs: &inputs, settings: Settings::default() };
     let extension = info.extensions.last().copied().unwrap_or_default();
     let options = Options::resolve(info.options, &BTreeMap::new())?;
-    let request = LayoutRequest { file_name: &format!("model{extension}"), options: &options, shards };
+    let request =
+        LayoutRequest { file_name: &format!("model{extension}"), weights: "", options: &options, shards };
     let view = ModelView::new(&model, &host.settings.limits)?;
     let (layout, _) = writer.layout(&view, &request, &mut host)?;
     layout.validate(&view)?;

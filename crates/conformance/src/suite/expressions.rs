@@ -68,14 +68,14 @@ impl Evaluator for Engine<'_, '_> {
         let broken = |error| modelferry_core::Error::io("the suite's own files", error);
         let folder = self.suite.scratch.folder().map_err(broken)?;
         let mut root = None;
-        for name in inputs.list()? {
+        for name in inputs.list("")? {
             let file = inputs.open(&name)?;
             let path = folder.path().join(&name);
             fs::write(&path, inputs.read_vec(file, 0, inputs.len(file), u64::MAX)?).map_err(broken)?;
             root = root.or(Some(path));
         }
         let disk = DiskInputs::open(self.suite.io.clone(), &root.unwrap_or_default())?;
-        for name in inputs.list()? {
+        for name in inputs.list("")? {
             // Files are numbered as they are opened, here as there.
             disk.open(&name)?;
         }
@@ -87,6 +87,7 @@ impl Evaluator for Engine<'_, '_> {
             inputs: &disk,
             layout,
             output: &output,
+            is_folder: false,
             replace: Replace::Refuse,
             settings: &settings,
             control: &self.suite.control,

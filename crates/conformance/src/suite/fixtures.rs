@@ -109,7 +109,8 @@ fn lay_out(made: &Made, writer: &dyn Writer) -> CoreResult<LaidOut> {
     let view = ModelView::new(&model, &host.limits)?;
     let options = Options::resolve(info.options, &BTreeMap::new())?;
     let file_name = format!("model{}", run::extension(info));
-    let request = LayoutRequest { file_name: &file_name, options: &options, shards: made.shards };
+    let request =
+        LayoutRequest { file_name: &file_name, weights: "", options: &options, shards: made.shards };
     let (layout, losses) = writer.layout(&view, &request, &mut host)?;
     layout.validate(&view)?;
     Ok((layout, model, losses))

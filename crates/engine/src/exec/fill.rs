@@ -3,7 +3,7 @@
 use super::Job;
 use crate::eval::Cx;
 use crate::tiling::Tile;
-use modelferry_core::expr::{ByteOrder, NodeId, Packing};
+use modelferry_core::expr::{ByteOrder, NodeId, Op, Packing};
 use modelferry_core::inputs::FileId;
 use modelferry_core::layout::Piece;
 use modelferry_core::{DType, Result};
@@ -36,6 +36,10 @@ impl Job<'_> {
                 Piece::Tensor { idx, bytes, packing } if *packing == Packing::default() => {
                     self.verbatim(*idx).map(|(from, at)| (from, at + bytes.start + skip))
                 }
+                Piece::Asset { idx, bytes } => match self.asset(*idx) {
+                    Op::Region { file, at } => Some((*file, at + bytes.start + skip)),
+                    _ => None,
+                },
                 _ => None,
             };
             match (plain, pending) {
@@ -53,6 +57,12 @@ impl Job<'_> {
                             out[place].copy_from_slice(&blob[skip as usize..skip as usize + len]);
                         }
                         Piece::Zero(_) => out[place].fill(0),
+                        Piece::Asset { idx, bytes } => {
+                            if let Op::Inline(blob) = self.asset(*idx) {
+                                let from = (bytes.start + skip) as usize;
+                                out[place].copy_from_slice(&blob[from..from + len]);
+                            }
+                        }
                         Piece::Tensor { idx, bytes, packing } => {
                             self.fill_packed(*idx, bytes.start + skip, *packing, &mut out[place], cx)
                                 .map_err(|error| error.tensor(&self.model().tensors[*idx].name))?;
@@ -69,6 +79,11 @@ impl Job<'_> {
             self.read(from, at, &mut out[first..filled])?;
         }
         Ok(())
+    }
+
+    /// How an asset's bytes are made: a region or inline bytes, which [`Model::push_asset`] sees to.
+    fn asset(&self, idx: usize) -> &Op {
+        &self.model().nodes[self.model().assets[idx].data].op
     }
 
     fn read(&self, from: FileId, at: u64, out: &mut [u8]) -> Result<()> {

@@ -9,7 +9,7 @@ use crate::control::{Control, Settings};
 use crate::disk::DiskInputs;
 use crate::eval::{Cx, Evaluator, Source};
 use crate::io::{File, Io};
-use crate::publish::{Allocate, Output, Replace, Staging, Sync as SyncWhen, folder_of, remove_leftovers};
+use crate::publish::{Allocate, Output, Replace, Staging, Sync as SyncWhen, remove_leftovers};
 use crate::space;
 use digests::Crcs;
 use modelferry_core::expr::NodeId;
@@ -34,6 +34,8 @@ pub struct Plan<'a> {
     pub layout: &'a Layout,
     /// The output the user named; the layout's paths are relative to its folder.
     pub output: &'a Path,
+    /// Whether it is a folder itself, and the layout's paths are relative to it.
+    pub is_folder: bool,
     /// What to do about files that are there already.
     pub replace: Replace,
     /// What the run may use.
@@ -55,6 +57,11 @@ impl Staged<'_> {
     /// Where file `idx` of the layout is now.
     pub fn path(&self, idx: usize) -> PathBuf {
         self.staging.path(idx)
+    }
+
+    /// The folder they are in now.
+    pub fn folder(&self) -> PathBuf {
+        self.staging.staged_folder()
     }
 }
 
@@ -91,16 +98,17 @@ pub fn execute(plan: &Plan<'_>, approve: &mut dyn FnMut(&Staged<'_>) -> Result<(
     let lengths: Vec<(String, u64)> =
         plan.layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
     let total: u64 = lengths.iter().map(|(_, len)| len).sum();
-    let folder = folder_of(plan.output);
     let need = if sparse { needed_when_sparse(plan, total)? } else { total };
     let output = Output {
         path: plan.output,
+        is_folder: plan.is_folder,
         files: &lengths,
         root: plan.layout.root,
         replace: plan.replace,
+        supersedes: &plan.layout.supersedes,
         inputs: &plan.inputs.identities(),
     };
-    output.check(&*plan.io)?;
+    let folder = output.check(&*plan.io)?;
     // What a killed run left behind would count as used space.
     remove_leftovers(&*plan.io, plan.output);
     space::check_free(&*plan.io, &folder, need.saturating_add(spool_len))?;

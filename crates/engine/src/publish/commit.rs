@@ -22,6 +22,9 @@ pub(super) fn publish(staging: &mut Staging, sync: Sync) -> Result<()> {
             retry(|| staging.io.sync(&file)).map_err(|error| failed("syncing", file.path(), error))?;
         }
     }
+    if let Some(name) = &staging.new_folder {
+        return publish_folder(staging, name, must_sync);
+    }
     if staging.files.len() == 1 && staging.stale.is_empty() && staging.relative(0).components().count() == 1 {
         return publish_one(staging, must_sync);
     }
@@ -45,6 +48,33 @@ pub(super) fn publish(staging: &mut Staging, sync: Sync) -> Result<()> {
         return Err(Error::new(ErrorKind::Io, what).file(staging.output.display()).source(error));
     }
     Err(error)
+}
+
+/// A new folder: one step.
+fn publish_folder(staging: &Staging, name: &Path, must_sync: bool) -> Result<()> {
+    let io = &*staging.io;
+    let (from, to) = (staging.dir.join(NEW).join(name), staging.folder.join(name));
+    if must_sync {
+        sync_folders(staging, |idx| staging.path(idx))?;
+    }
+    place(io, &from, &to)?;
+    if must_sync {
+        sync_dir(io, or_dot(&staging.folder))?;
+    }
+    Ok(())
+}
+
+/// Waits until the names in the folders of all files are on the disk.
+fn sync_folders(staging: &Staging, path: impl Fn(usize) -> PathBuf) -> Result<()> {
+    let mut synced = HashSet::new();
+    for idx in 0..staging.files.len() {
+        let path = path(idx);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        if synced.insert(folder.to_owned()) {
+            sync_dir(&*staging.io, or_dot(folder))?;
+        }
+    }
+    Ok(())
 }
 
 /// One file: one step.
@@ -114,7 +144,9 @@ enum Step {
 fn publish_all(staging: &Staging, must_sync: bool, done: &mut Vec<Step>) -> Result<()> {
     let io = &*staging.io;
     let output = as_output(staging);
-    check_name(io, &staging.output, &output)?;
+    if !staging.is_folder {
+        check_name(io, &staging.output, &output)?;
+    }
     let others = (0..staging.files.len()).filter(|&idx| idx != staging.root);
     if staging.replace == Replace::Force {
         let old = staging.dir.join(OLD);
@@ -148,14 +180,7 @@ fn publish_all(staging: &Staging, must_sync: bool, done: &mut Vec<Step>) -> Resu
         done.push(Step::Placed { idx });
     }
     if must_sync {
-        let mut synced = HashSet::new();
-        for idx in 0..staging.files.len() {
-            let path = staging.final_path(idx);
-            let folder = path.parent().unwrap_or(Path::new(""));
-            if synced.insert(folder.to_owned()) {
-                sync_dir(io, or_dot(folder))?;
-            }
-        }
+        sync_folders(staging, |idx| staging.final_path(idx))?;
     }
     Ok(())
 }
@@ -210,7 +235,15 @@ fn undo(staging: &Staging, step: &Step) -> io::Result<()> {
 }
 
 fn as_output(staging: &Staging) -> Output<'_> {
-    Output { path: &staging.output, files: &[], root: 0, replace: staging.replace, inputs: &staging.inputs }
+    Output {
+        path: &staging.output,
+        is_folder: staging.is_folder,
+        files: &[],
+        root: 0,
+        replace: staging.replace,
+        supersedes: &[],
+        inputs: &staging.inputs,
+    }
 }
 
 /// Waits until no other run is publishing a set of files in this folder: two forced ones must not mix theirs.

@@ -1,6 +1,6 @@
 //! Removing what is staged: one's own when it is done with, and that of the dead.
 
-use super::{LOCK, NEW, OLD, names};
+use super::{IN_FOLDER, LOCK, NEW, OLD, names};
 use crate::disk::or_dot;
 use crate::io::{FileKind, Io, is_absent, remove_tree, rename_new, retry, twice};
 use std::ffi::{OsStr, OsString};
@@ -77,10 +77,23 @@ fn for_each_dead(
     remove: impl Fn(&Path, &Path) -> io::Result<Leftovers>,
 ) -> Leftovers {
     let mut all = Leftovers::default();
-    let Some(name) = output.file_name() else { return all };
-    let folder = output.parent().unwrap_or(Path::new(""));
+    // Beside the output, or in it where it is a folder.
+    for_each_dead_named(io, output, IN_FOLDER.as_ref(), &remove, &mut all);
+    if let Some(name) = output.file_name() {
+        for_each_dead_named(io, output.parent().unwrap_or(Path::new("")), name, &remove, &mut all);
+    }
+    all
+}
+
+fn for_each_dead_named(
+    io: &dyn Io,
+    folder: &Path,
+    name: &OsStr,
+    remove: &impl Fn(&Path, &Path) -> io::Result<Leftovers>,
+    all: &mut Leftovers,
+) {
     let prefix = prefix(io, folder, name);
-    let Ok(entries) = retry(|| io.list_dir(or_dot(folder))) else { return all };
+    let Ok(entries) = retry(|| io.list_dir(or_dot(folder))) else { return };
     for entry in entries {
         if entry.kind != FileKind::Directory || !names::is_staging(&entry.name, &prefix) {
             continue;
@@ -99,7 +112,6 @@ fn for_each_dead(
             Err(_) => {}
         }
     }
-    all
 }
 
 /// The beginning of the staging names of `name` in `folder`.

@@ -17,6 +17,9 @@
 //! folder; the files have their new names beside the staged ones (hard links, where there are such), so the next run
 //! knows which to take away, and puts the old ones back.
 //!
+//! A folder that is not there yet is staged whole and renamed once. Into one that is there, a mount point or the
+//! working folder perhaps, the files go like any other set, staged inside of it; what else it holds stays.
+//!
 //! Names are checked before the work and again by the renames, so of several runs for one output one wins and the
 //! others fail as if it had been there all along. Nothing is ever written through a link.
 
@@ -34,7 +37,7 @@ use modelferry_core::error::{Error, Result};
 use names::{Form, family};
 use rustix::io::Errno;
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,20 +82,28 @@ pub enum Sync {
 pub struct Output<'a> {
     /// The output as the user named it. Its folder must be there.
     pub path: &'a Path,
+    /// Whether it is a folder that holds all files, rather than the root file.
+    pub is_folder: bool,
     /// The files: path relative to the output's folder (`/` between folders), and length in bytes.
     pub files: &'a [(String, u64)],
     /// Position in `files` of the file that stands for the whole; it is published last.
     pub root: usize,
     /// What to do about files that are there already.
     pub replace: Replace,
+    /// Files that must not stay beside the output, with all of their sets, though it has none of their name.
+    pub supersedes: &'a [String],
     /// The files being read, which are never replaced or removed.
     pub inputs: &'a [Identity],
 }
 
 /// What looking at an output's place has shown.
 struct Place {
-    /// The output's folder, possibly empty.
+    /// The folder that is there and that the output goes into, possibly empty.
     folder: PathBuf,
+    /// What its staging folder is named after.
+    name: OsString,
+    /// Whether the output is a folder to be made in it: the first part of all files' paths.
+    is_new_folder: bool,
     /// Per file its path relative to the folder, as the system has it.
     relative: Vec<PathBuf>,
     /// Files of an earlier set that the new one does not have.
@@ -101,13 +112,14 @@ struct Place {
 }
 
 impl Output<'_> {
-    /// Fails if the output cannot be put where it shall be; changes nothing. [`Staging::begin`] does the same.
+    /// The folder that is there and that the output goes into; fails if it cannot be put where it shall be. Changes
+    /// nothing. [`Staging::begin`] looks again.
     ///
     /// Errors: [`Exists`](modelferry_core::ErrorKind::Exists); [`Usage`](modelferry_core::ErrorKind::Usage) for a
     /// name that is a link, a device or an input, also with [`Replace::Force`];
     /// [`Io`](modelferry_core::ErrorKind::Io) for a folder that is not there.
-    pub fn check(&self, io: &dyn Io) -> Result<()> {
-        self.look(io).map(drop)
+    pub fn check(&self, io: &dyn Io) -> Result<PathBuf> {
+        self.look(io).map(|place| or_dot(&place.folder).to_owned())
     }
 
     /// The files of an earlier set that publishing this would remove: shards, index or single file of the same stem
@@ -118,8 +130,17 @@ impl Output<'_> {
     }
 
     fn look(&self, io: &dyn Io) -> Result<Place> {
-        let name = self.name()?;
-        let folder = self.path.parent().unwrap_or(Path::new("")).to_owned();
+        let there = if self.is_folder { look(io, self.path, Follow::No)? } else { None };
+        let is_new_folder = self.is_folder && there.is_none();
+        let (folder, name) = match &there {
+            Some(stat) if stat.kind == FileKind::Directory => (self.path.to_owned(), OsStr::new(IN_FOLDER)),
+            Some(stat) => {
+                return Err(Error::usage("the output is no folder, and nothing is written through links")
+                    .file(self.path.display())
+                    .found(stat.kind));
+            }
+            None => (self.path.parent().unwrap_or(Path::new("")).to_owned(), self.name()?),
+        };
         match look(io, or_dot(&folder), Follow::Yes)? {
             None => return Err(absent_folder(&folder)),
             Some(stat) if stat.kind != FileKind::Directory => {
@@ -128,7 +149,13 @@ impl Output<'_> {
             Some(_) => {}
         }
         let relative = self.relative(name)?;
-        let mut replaces = check_name(io, self.path, self)?;
+        if is_new_folder {
+            let into = |path: PathBuf| Path::new(name).join(path);
+            let relative = relative.into_iter().map(into).collect();
+            let (name, stale) = (name.to_owned(), vec![]);
+            return Ok(Place { folder, name, is_new_folder, relative, stale, replaces: false });
+        }
+        let mut replaces = !self.is_folder && check_name(io, self.path, self)?;
         let mut parents = HashSet::new();
         for path in &relative {
             for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
@@ -139,11 +166,16 @@ impl Output<'_> {
             replaces |= check_name(io, &folder.join(path), self)?;
         }
         let stale = match self.replace {
-            Replace::Refuse | Replace::Input => vec![],
-            Replace::Force => self.find_stale(io, &folder, &relative)?,
+            Replace::Input => vec![],
+            Replace::Refuse if self.supersedes.is_empty() => vec![],
+            Replace::Refuse | Replace::Force => self.find_stale(io, &folder, &relative)?,
         };
+        if let (Replace::Refuse, Some(path)) = (self.replace, stale.first()) {
+            let error = Error::exists("a file is there that would be taken for this model's");
+            return Err(error.file(folder.join(path).display()).hint("pass --force to replace it"));
+        }
         replaces |= !stale.is_empty();
-        Ok(Place { folder, relative, stale, replaces })
+        Ok(Place { folder, name: name.to_owned(), is_new_folder, relative, stale, replaces })
     }
 
     /// The output's last part.
@@ -151,7 +183,7 @@ impl Output<'_> {
         use std::os::unix::ffi::OsStrExt;
         let ends_in_slash = self.path.as_os_str().as_bytes().ends_with(b"/");
         match self.path.file_name() {
-            Some(name) if !ends_in_slash => Ok(name),
+            Some(name) if !ends_in_slash || self.is_folder => Ok(name),
             _ => {
                 Err(Error::usage("the output is named like a folder, not like a file")
                     .file(self.path.display()))
@@ -170,7 +202,7 @@ impl Output<'_> {
             return broken("an input is replaced by exactly one file");
         }
         let shown = name.to_string_lossy();
-        if self.files.len() > 1 && name.to_str().is_none() {
+        if self.files.len() > 1 && name.to_str().is_none() && !self.is_folder {
             let what = "an output of several files needs a name that is UTF-8, for the files name each other";
             return Err(Error::usage(what).file(self.path.display()));
         }
@@ -182,7 +214,8 @@ impl Output<'_> {
             if !is_plain || !seen.insert(path) {
                 return broken("an output file has no plain unique relative path");
             }
-            paths.push(if *path == shown { PathBuf::from(name) } else { PathBuf::from(path) });
+            let is_named = *path == shown && !self.is_folder;
+            paths.push(if is_named { PathBuf::from(name) } else { PathBuf::from(path) });
         }
         Ok(paths)
     }
@@ -190,11 +223,11 @@ impl Output<'_> {
     fn find_stale(&self, io: &dyn Io, folder: &Path, relative: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let root = &relative[self.root];
         let beside = root.parent().unwrap_or(Path::new(""));
-        let mut families = HashSet::new();
+        let mut families: HashSet<_> = self.supersedes.iter().map(|name| family(name).0).collect();
         for (idx, path) in relative.iter().enumerate().filter(|(_, path)| path.parent() == Some(beside)) {
             let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
             let (family, form) = family(name);
-            if idx == self.root || form != Form::Single {
+            if self.replace == Replace::Force && (idx == self.root || form != Form::Single) {
                 families.insert(family);
             }
         }
@@ -221,11 +254,6 @@ impl Output<'_> {
         stale.sort_unstable();
         Ok(stale)
     }
-}
-
-/// The folder an output goes to.
-pub fn folder_of(output: &Path) -> PathBuf {
-    or_dot(output.parent().unwrap_or(Path::new(""))).to_owned()
 }
 
 /// Fails unless a file may be put at `path`; says whether there is one now.
@@ -291,6 +319,9 @@ pub struct Staging {
     root: usize,
     replace: Replace,
     inputs: Vec<Identity>,
+    is_folder: bool,
+    /// The folder to be made, whose name all files' paths begin with.
+    new_folder: Option<PathBuf>,
     stale: Vec<PathBuf>,
     replaces: bool,
     n_spools: AtomicU64,
@@ -305,6 +336,9 @@ struct StagedFile {
     relative: PathBuf,
     identity: Identity,
 }
+
+/// What the staging folder in an output folder is named after.
+const IN_FOLDER: &str = "model";
 
 /// The parts of a staging folder.
 const LOCK: &str = "lock";
@@ -323,7 +357,7 @@ impl Staging {
         if leftovers.restored {
             place = output.look(&*io)?;
         }
-        let (dir, lock) = make_staging_dir(&io, &place.folder, output.name()?)?;
+        let (dir, lock) = make_staging_dir(&io, &place.folder, &place.name)?;
         let mut staging = Staging {
             io,
             output: output.path.to_owned(),
@@ -334,6 +368,8 @@ impl Staging {
             root: output.root,
             replace: output.replace,
             inputs: output.inputs.to_vec(),
+            is_folder: output.is_folder,
+            new_folder: place.is_new_folder.then(|| PathBuf::from(&place.name)),
             stale: place.stale,
             replaces: place.replaces,
             n_spools: AtomicU64::new(0),
@@ -393,6 +429,12 @@ impl Staging {
     /// output, so an index that is staged finds its shards.
     pub fn path(&self, idx: usize) -> PathBuf {
         self.dir.join(NEW).join(self.relative(idx))
+    }
+
+    /// The folder that the staged files lie in as they will lie in the output's.
+    pub fn staged_folder(&self) -> PathBuf {
+        let new = self.dir.join(NEW);
+        self.new_folder.as_ref().map_or_else(|| new.clone(), |name| new.join(name))
     }
 
     /// Where file `idx` will be.

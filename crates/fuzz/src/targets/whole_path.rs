@@ -7,6 +7,7 @@ use modelferry_convert::{Context, Job, Policy, Report, convert, inspect, open, p
 use modelferry_core::error::ErrorKind;
 use modelferry_core::inputs::MemInputs;
 use modelferry_core::loss::LossKind;
+use modelferry_core::plugin::Place;
 use modelferry_engine::Control;
 use modelferry_engine::io::OsIo;
 use std::collections::BTreeMap;
@@ -34,7 +35,7 @@ pub(super) fn check(input: &[u8]) -> Result<Reached, String> {
     let name = NAMES[usize::from(choice) % NAMES.len()];
     let inputs = MemInputs::new(name, bytes);
     let registry = modelferry_cli::builtin::registry();
-    let reader = match pick::reader(&registry, None, &inputs) {
+    let reader = match pick::reader(&registry, None, Place::File, &inputs) {
         Ok(reader) => reader,
         Err(error) => return check::refusal(&error),
     };

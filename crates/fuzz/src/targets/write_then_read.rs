@@ -62,7 +62,7 @@ fn there_and_back(
     let view = ModelView::new(model, &Limits::default()).map_err(fault)?;
     let options = Options::resolve(info.options, &BTreeMap::new()).map_err(fault)?;
     let file_name = format!("out{}", info.extensions.last().copied().unwrap_or_default());
-    let request = LayoutRequest { file_name: &file_name, options: &options, shards };
+    let request = LayoutRequest { file_name: &file_name, weights: "", options: &options, shards };
     let layout = match writer.layout(&view, &request, &mut Silent(Limits::default())) {
         Ok((layout, _)) => layout,
         Err(error) if error.kind() == ErrorKind::Target => return Ok(false),

@@ -403,7 +403,7 @@ impl Inputs for Sparse {
     fn open(&self, relative: &str) -> Result<FileId> {
         Err(Error::malformed("no such file").file(relative))
     }
-    fn list(&self) -> Result<Vec<String>> {
+    fn list(&self, _: &str) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
     fn name(&self, _: FileId) -> String {
