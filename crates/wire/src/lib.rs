@@ -3,7 +3,7 @@
 //! - [`safetensors`]: the JSON header, both ways;
 //! - [`zip`]: archive directories, read strictly and laid out without I/O;
 //! - [`npy`]: numpy's array header, both ways, and the note that says what a void array really holds;
-//! - [`pickle`]: pickles of every protocol as trees of values, never executed.
+//! - [`pickle`]: pickles of every protocol as trees of values, never executed, and the dialect that torch takes back.
 //!
 //! Nothing here knows the intermediate representation beyond element types and trees, and nothing performs I/O except
 //! through [`Inputs`](modelferry_core::inputs::Inputs). Every number from a file is checked in 64-bit checked arithmetic

@@ -12,6 +12,8 @@
 //! [`Object::External`]: modelferry_core::tree::Object::External
 
 mod calls;
+mod emit;
+mod emit_tree;
 mod machine;
 mod memo;
 mod opcodes;
@@ -19,6 +21,8 @@ mod source;
 mod text;
 mod values;
 
+pub use emit::{Emitter, Fill};
+pub use emit_tree::emit_tree;
 pub use source::Source;
 
 use modelferry_core::error::Result;

@@ -8,6 +8,7 @@ use modelferry_core::tree::{Making, Object, ObjectId};
 use std::fmt::Write as _;
 
 mod cpython;
+mod emitted;
 
 pub(super) fn parse(bytes: &[u8]) -> Result<Tree> {
     read(&mut Source::memory(bytes), &Limits::default())

@@ -144,7 +144,7 @@ pub(super) fn int_from_le(bytes: &[u8]) -> Object {
 }
 
 /// Without the bytes that only repeat the sign.
-fn shortest(mut bytes: &[u8]) -> &[u8] {
+pub(super) fn shortest(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., before, last] = bytes {
         if !matches!((before & 0x80, last), (0, 0) | (0x80, 0xff)) {
             break;
