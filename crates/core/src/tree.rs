@@ -69,9 +69,20 @@ pub struct Global {
     pub name: Box<str>,
 }
 
+/// How an [`Instance`] would have been made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Making {
+    /// By a call: `callable(*args)`.
+    Call,
+    /// As an object of a class whose initializer is not run: `callable.__new__(callable, *args)`.
+    New,
+}
+
 /// A call that was recorded instead of made, and what was done to its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
+    /// What kind of call it is.
+    pub making: Making,
     /// What would have been called: most often an [`Object::Global`].
     pub callable: ObjectId,
     /// Its arguments: most often an [`Object::Tuple`].
@@ -89,7 +100,15 @@ pub struct Instance {
 impl Instance {
     /// A call without anything done to its result.
     pub fn new(callable: ObjectId, args: ObjectId) -> Instance {
-        Instance { callable, args, kwargs: None, states: vec![], items: vec![], entries: vec![] }
+        Instance {
+            making: Making::Call,
+            callable,
+            args,
+            kwargs: None,
+            states: vec![],
+            items: vec![],
+            entries: vec![],
+        }
     }
 }
 
