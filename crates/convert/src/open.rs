@@ -85,7 +85,8 @@ pub(crate) fn open_as(
             return Ok(reader);
         }
         pick::reader(cx.registry, from, place, inputs)
-    })?;
+    })
+    .map_err(|error| if inputs.is_folder() { error.file(path.display()) } else { error })?;
     match read(cx, Arc::clone(&inputs), reader, options) {
         // A git-lfs pointer under `--from safetensors` is better called one than a bad header.
         Err(error) if error.kind() == ErrorKind::Malformed && from.is_some() => {

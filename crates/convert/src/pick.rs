@@ -42,7 +42,7 @@ pub fn reader<'a>(
         }
     }
     if place == Place::Folder && best.is_empty() {
-        return Err(sniff::unknown_folder(inputs));
+        return Err(sniff::unknown_folder());
     }
     // Content that is known to be something else outweighs a name.
     if place == Place::File

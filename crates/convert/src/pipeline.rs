@@ -33,7 +33,8 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.from = Some(opened.reader.format);
     report.asked.clone_from(&opened.traces.asked);
     let mut in_use: Vec<_> = opened.readers().map(|reader| (reader.format, reader.options)).collect();
-    in_use.extend([info, target.tensors()].map(|writer| (writer.format, writer.options)));
+    in_use.push((info.format, info.options));
+    in_use.extend(target.weights.map(|weights| (weights.info().format, weights.info().options)));
     pick::check_options(cx.registry, &job.options, &in_use)?;
     let writer_options = Options::resolve(info.options, &job.options)?;
     let shards = target.shards.resolve(opened.n_weight_files());

@@ -81,10 +81,9 @@ fn recognize(inputs: &dyn Inputs, head: &[u8], len: u64) -> Result<Option<Error>
 }
 
 /// The error for a folder that nobody knows.
-pub(crate) fn unknown_folder(inputs: &dyn Inputs) -> Error {
+pub(crate) fn unknown_folder() -> Error {
     let error = Error::unsupported("a folder in which no weights were found");
     error
-        .file(inputs.name(inputs.root()))
         .expected("config.json, model.safetensors, pytorch_model.bin or an index of such")
         .hint("name the file of weights in it")
 }
