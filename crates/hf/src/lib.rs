@@ -1,7 +1,11 @@
-//! The Hugging Face model directory, as far as it concerns weights: [`index`] and [`shards`].
+//! The Hugging Face model directory: its [`config`], which of its files are [`weights`], their [`index`] and [`shards`].
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod index;
+mod json;
 pub mod shard_name;
 pub mod shards;
+pub mod tree_json;
+pub mod weights;
