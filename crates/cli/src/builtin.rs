@@ -12,5 +12,7 @@ pub fn registry() -> Registry {
     safetensors_writer::register(&mut registry);
     npz_reader::register(&mut registry);
     npz_writer::register(&mut registry);
+    hf_reader::register(&mut registry);
+    hf_writer::register(&mut registry);
     registry
 }

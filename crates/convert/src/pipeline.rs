@@ -27,6 +27,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let target = pick::target(cx.registry, &job.output, job.to.as_deref(), job.shards)?;
     let info = target.writer.info();
     report.to = Some(info.format);
+    report.is_folder = target.is_folder();
     let verifier = job.verify.then(|| verifier(cx, info.format)).transpose()?;
 
     let opened = open_as(cx, &job.input, job.from.as_deref(), &job.options, info.place)?;

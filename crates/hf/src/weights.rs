@@ -8,14 +8,16 @@ use modelferry_core::error::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What programs look for in a folder, best first: the single file, the index of a sharded set, and the same for
-/// torch's files; then those of adapters, which peft loads.
-const USUAL: [&str; 6] = [
+/// torch's files; then those of adapters, which peft loads; then what folders of ours hold that no such program loads.
+const USUAL: [&str; 8] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
     "adapter_model.safetensors",
     "adapter_model.bin",
+    "model.npz",
+    "model.npy",
 ];
 
 /// Endings of files of weights that readers may know. npy and npz are weights only under the name that a folder of
@@ -62,7 +64,7 @@ const STATE: [&str; 10] = [
 pub const TRAINING_ARGS: &str = "training_args.bin";
 
 /// What a file of a model's folder is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Weights of some format, or the index of such.
     Weights,

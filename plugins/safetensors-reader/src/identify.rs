@@ -2,6 +2,7 @@
 
 use modelferry_core::inputs::Inputs;
 use modelferry_core::plugin::Verdict;
+use modelferry_hf::weights::is_index_name;
 
 /// Bytes of an index that are looked at. Its keys are sorted, so `metadata` and the first file names come early.
 const INDEX_PREFIX: usize = 4096;
@@ -29,11 +30,6 @@ pub(crate) fn identify(inputs: &dyn Inputs) -> Verdict {
         }
     }
     if name.ends_with(".safetensors") { Verdict::Name } else { Verdict::No }
-}
-
-/// Whether a file of this name is an index rather than tensors.
-pub(crate) fn is_index_name(name: &str) -> bool {
-    name.ends_with(".index.json")
 }
 
 fn contains(bytes: &[u8], pattern: &[u8]) -> bool {

@@ -1,6 +1,5 @@
 //! Several files that an index joins to one model.
 
-use crate::identify::is_index_name;
 use crate::reader::{add_metadata, add_tensors};
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
@@ -9,6 +8,7 @@ use modelferry_core::options::Options;
 use modelferry_core::{Error, Result};
 use modelferry_hf::index;
 use modelferry_hf::shard_name::ShardName;
+use modelferry_hf::weights::is_index_name;
 use modelferry_wire::safetensors::parse_header;
 use std::collections::{HashMap, HashSet};
 
