@@ -60,6 +60,7 @@ fn convert(
         from: args::get(matches, "from").map(str::to_owned),
         to: args::get(matches, "to").map(str::to_owned),
         options: args::plugin_options(session.registry, matches),
+        config: args::config(matches)?,
         edits: args::edits(matches)?,
         shards: args::shards(matches)?,
         policy: Policy { allow: args::allowed(matches)?, strict: matches.get_flag("strict") },

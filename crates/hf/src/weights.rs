@@ -165,6 +165,12 @@ fn indexed_name(index: &str) -> Option<String> {
     (!name.is_empty() && !variant.is_empty() && !variant.contains('.')).then(|| with_variant(name, variant))
 }
 
+/// Whether `index` is named as the index of the sharded set that `shard` is one file of.
+pub fn is_index_of(index: &str, shard: &str) -> bool {
+    let set = ShardName::parse(shard).map(|shard| format!("{}{}", shard.stem, shard.suffix));
+    set.is_some() && set == indexed_name(index)
+}
+
 /// A name of weights or of an index with a variant in it: before the last dot.
 fn with_variant(name: &str, variant: &str) -> String {
     match name.rsplit_once('.') {

@@ -73,7 +73,8 @@ impl Reader for HfReader {
         }
         model.config = config.map(Into::into);
         for (path, role) in &folder.members {
-            if used.contains(path) || path == config::FILE_NAME {
+            let is_index = || used.iter().any(|file| weights::is_index_of(path, file));
+            if used.contains(path) || path == config::FILE_NAME || (*role == Role::Weights && is_index()) {
                 continue;
             }
             let mut lose = |kind, detail: &str| model.losses.push(Loss::declared(kind, path, detail));

@@ -120,6 +120,10 @@ fn indexes_are_told_from_other_json() {
     for name in ["model.safetensors.index.json", "pytorch_model.bin.index.fp16.json", "x.index.json"] {
         assert!(is_index_name(name), "{name}");
     }
+    assert!(is_index_of("model.safetensors.index.json", "model-00001-of-00002.safetensors"));
+    assert!(is_index_of("model.safetensors.index.fp16.json", "model.fp16-00001-of-00002.safetensors"));
+    assert!(is_index_of("model.safetensors.index.fp16.json", "model-00001-of-00002.fp16.safetensors"));
+    assert!(!is_index_of("model.safetensors.index.json", "model.safetensors"));
     for name in ["config.json", ".index.json", "index.json", "a.index.b.c.json", "a.index..json"] {
         assert!(!is_index_name(name), "{name}");
     }
