@@ -29,7 +29,8 @@ fn compare(session: &Session<'_>, matches: &ArgMatches) -> Result<i32> {
         let _watcher = session.watch("diff");
         let mut a = open(&cx, &path_a, args::get(matches, "from-a"), &options)?;
         let mut b = open(&cx, &path_b, args::get(matches, "from-b"), &options)?;
-        let in_use = [&a, &b].map(|opened| (opened.reader.format, opened.reader.options));
+        let readers = a.readers().chain(b.readers());
+        let in_use: Vec<_> = readers.map(|reader| (reader.format, reader.options)).collect();
         pick::check_options(session.registry, &options, &in_use)?;
         let found = diff(&cx, &mut a, &mut b, closeness)?;
         (a, b, found)

@@ -9,6 +9,7 @@
 #![cfg(target_os = "linux")]
 
 mod environment;
+mod folders;
 mod inputs;
 mod kills;
 mod names;
