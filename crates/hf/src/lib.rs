@@ -1,7 +1,8 @@
-//! The Hugging Face model directory, as far as it concerns weights: [`index`] and [`shards`].
+//! The Hugging Face model directory, as far as it concerns weights: [`index`], [`set`] and [`shards`].
 
 #![forbid(unsafe_code)]
 
 pub mod index;
+pub mod set;
 pub mod shard_name;
 pub mod shards;

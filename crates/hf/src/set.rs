@@ -1,22 +1,60 @@
-//! Several files that an index joins to one model.
+//! Several files that an index joins to one model, whatever their format.
 
-use crate::identify::is_index_name;
-use crate::reader::{add_metadata, add_tensors};
+use crate::index;
+use crate::shard_name::ShardName;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
 use modelferry_core::model::{Check, Model};
-use modelferry_core::options::Options;
+use modelferry_core::options::{OptionKind, OptionSpec, Options};
+use modelferry_core::plugin::Verdict;
 use modelferry_core::{Error, Result};
-use modelferry_hf::index;
-use modelferry_hf::shard_name::ShardName;
-use modelferry_wire::safetensors::parse_header;
 use std::collections::{HashMap, HashSet};
 
 /// How many indexes beside a file are looked at for its name.
 const MAX_OTHER_INDEXES: usize = 8;
 
+/// The option of every reader of sharded files.
+pub const SHARDS: OptionSpec = OptionSpec {
+    name: "shards",
+    kind: OptionKind::Choice(&["set", "alone"]),
+    default: "set",
+    help: "a file named like one of several shards stands for the whole set, or for itself alone",
+};
+
+/// Whether a file of this name is an index rather than tensors.
+pub fn is_index_name(name: &str) -> bool {
+    name.ends_with(".index.json")
+}
+
+/// Bytes of an index that are looked at. Its keys are sorted, so `metadata` and the first file names come early.
+const INDEX_PREFIX: usize = 4096;
+
+/// Whether the root file looks like an index of files with this ending, given with its dot; `None` where its name is
+/// not that of an index. Reads a few kilobytes.
+pub fn is_index_of(inputs: &dyn Inputs, ending: &str) -> Option<Verdict> {
+    let root = inputs.root();
+    let name = inputs.name(root);
+    if !is_index_name(&name) {
+        return None;
+    }
+    let mut prefix = vec![0; INDEX_PREFIX.min(inputs.len(root) as usize)];
+    let is_json = inputs.read_at(root, 0, &mut prefix).is_ok()
+        && prefix.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+    let pattern = format!("{ending}\"");
+    let names_such = || prefix.windows(pattern.len()).any(|window| window == pattern.as_bytes());
+    Some(match () {
+        () if is_json && names_such() => Verdict::Content,
+        () if name.ends_with(&format!("{ending}.index.json")) => Verdict::Name,
+        () => Verdict::No,
+    })
+}
+
+/// Reads one shard: adds to the model those tensors that the function takes.
+pub type AddShard<'a> =
+    dyn FnMut(&mut Model, FileId, &mut dyn FnMut(&str) -> Result<bool>) -> Result<()> + 'a;
+
 /// The files of one model and, where there is an index, which tensor each of them holds.
-pub(crate) struct Set {
+pub struct Set {
     files: Vec<String>,
     index: Option<Named>,
 }
@@ -34,7 +72,7 @@ struct Named {
 impl Set {
     /// The set that the root file stands for: an index stands for its files, a shard for its index, or for its
     /// siblings where there is none. `None` for a file that stands for itself.
-    pub(crate) fn find(inputs: &dyn Inputs, options: &Options, limits: &Limits) -> Result<Option<Set>> {
+    pub fn find(inputs: &dyn Inputs, options: &Options, limits: &Limits) -> Result<Option<Set>> {
         let root = inputs.root();
         let name = inputs.name(root);
         if is_index_name(&name) {
@@ -92,8 +130,10 @@ impl Set {
         Ok(Set { files: index.files, index: Some(named) })
     }
 
-    /// Reads every shard's header in the order of file names, which is that of the set's numbers.
-    pub(crate) fn read(mut self, inputs: &dyn Inputs, limits: &Limits, model: &mut Model) -> Result<()> {
+    /// Adds the tensors of every shard to the model, in the order of file names, which is that of the set's numbers.
+    ///
+    /// Errors: a shard that is not there; a tensor that is not where the index says, or twice; those of `add`.
+    pub fn read(mut self, inputs: &dyn Inputs, model: &mut Model, add: &mut AddShard<'_>) -> Result<()> {
         let mut order: Vec<usize> = (0..self.files.len()).collect();
         order.sort_by_key(|&idx| &self.files[idx]);
         let mut unnamed = vec![];
@@ -103,8 +143,7 @@ impl Set {
                 Some(index) => error.hint(format!("named by {}", index.name.escape_debug())),
                 None => error,
             })?;
-            let header = parse_header(inputs, file, limits)?;
-            add_tensors(model, inputs, file, &header, &mut |tensor| {
+            add(model, file, &mut |tensor| {
                 let Some(index) = &mut self.index else { return Ok(true) };
                 match index.shard_of.remove(tensor) {
                     Some(stated) if stated as usize == shard => Ok(true),
@@ -122,7 +161,6 @@ impl Set {
                     }
                 }
             })?;
-            add_metadata(model, header);
         }
         if let Some(index) = &self.index
             && let Some((tensor, &shard)) = index.shard_of.iter().min()
