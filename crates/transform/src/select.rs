@@ -7,6 +7,7 @@
 
 use crate::edits::Edits;
 use crate::tree::{describe, join};
+use modelferry_core::expr::{NodeId, Op};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, Tensor};
 use modelferry_core::tree::{ObjectId, Tree};
@@ -196,9 +197,21 @@ impl Walk<'_> {
         has("state") && has("param_groups")
     }
 
-    /// A counter or a measurement rather than a weight, as far as one can tell.
-    fn is_loose(tensor: &Tensor, key: &str) -> bool {
-        tensor.shape.is_empty() || tensor.dtype == DType::U8 && key.to_ascii_lowercase().contains("rng")
+    /// A counter, a measurement or an array of another program rather than a weight, as far as one can tell.
+    fn is_loose(&self, tensor: &Tensor, key: &str) -> bool {
+        let is_rng = tensor.dtype == DType::U8 && key.to_ascii_lowercase().contains("rng");
+        tensor.shape.is_empty() || is_rng || self.is_inline(tensor.data)
+    }
+
+    /// Whether its bytes stand in the document itself, as those of numpy's arrays do.
+    fn is_inline(&self, mut id: NodeId) -> bool {
+        loop {
+            match &self.model.nodes[id].op {
+                Op::Inline(_) => return true,
+                Op::Decode { of, .. } | Op::View { of, .. } => id = *of,
+                _ => return false,
+            }
+        }
     }
 
     fn is_container(&self, id: ObjectId) -> bool {
@@ -212,7 +225,7 @@ impl Walk<'_> {
         while let Some(at) = waiting.pop() {
             let members = self.tree.members(at.id);
             let is_weights =
-                |(key, id): &&(String, ObjectId)| self.tensor(*id).is_some_and(|it| !Walk::is_loose(it, key));
+                |(key, id): &&(String, ObjectId)| self.tensor(*id).is_some_and(|it| !self.is_loose(it, key));
             let own = members.iter().filter(is_weights).count();
             let below = || {
                 let nested =
@@ -352,8 +365,10 @@ impl Walk<'_> {
                 }
                 let loss = match self.tensor(member) {
                     _ if self.is_state(&key, member) => self.state(place, member),
-                    Some(tensor) if Walk::is_loose(tensor, &key) && !is_asked => {
-                        Loss::declared(LossKind::Tree, place, "a number beside the weights, left out")
+                    Some(tensor) if self.is_loose(tensor, &key) && !is_asked => {
+                        let detail =
+                            format!("{} {:?} beside the weights, left out", tensor.dtype, tensor.shape);
+                        Loss::declared(LossKind::Tree, place, detail)
                     }
                     Some(_) => Loss::declared(LossKind::Tensor, place, "not in the part that was chosen"),
                     None if self.is_container(member) => {
