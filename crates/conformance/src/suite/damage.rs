@@ -56,10 +56,15 @@ impl Files {
     }
 }
 
+/// One thread: the default asks the system for its number of cores, which takes longer than most of the files here.
+fn settings() -> Settings {
+    Settings { threads: 1, memory: 8 << 20, limits: Limits::default(), sync: false }
+}
+
 /// Reads and validates, as the pipeline does.
 pub(super) fn read(reader: &dyn Reader, inputs: &MemInputs) -> CoreResult<Model> {
     let options = Options::resolve(reader.info().options, &BTreeMap::new())?;
-    let mut host = EngineHost { inputs, settings: Settings::default() };
+    let mut host = EngineHost { inputs, settings: settings() };
     let model = reader.read(inputs, &options, &mut host)?;
     model.validate(host.limits())?;
     Ok(model)
@@ -84,9 +89,10 @@ impl Host for EngineHost<'_> {
 /// Everything in a model, as the engine makes it.
 pub(super) fn evaluate(model: &Model, inputs: &MemInputs) -> CoreResult<Content> {
     let mut content = Content { tensors: vec![], ties: model.ties.clone(), metadata: model.metadata.clone() };
+    let settings = settings();
     for (idx, tensor) in model.tensors.iter().enumerate() {
         let n = model.nodes[tensor.data].n;
-        let bytes = read_items(Source { model, inputs }, &Settings::default(), tensor.data, 0, n)?;
+        let bytes = read_items(Source { model, inputs }, &settings, tensor.data, 0, n)?;
         let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
         let is_verbatim = model.verbatim(idx).is_some();
         content.tensors.push(Held { name, dtype, shape, bytes, is_verbatim });

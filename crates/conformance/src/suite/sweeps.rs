@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 /// Larger files are left alone.
 const MAX_FILE_BYTES: usize = 4096;
 
-/// Damages of one file of each kind, at most: a sample is tried of a header that has place for more.
-const MAX_PER_FILE: usize = 8 * 640;
+/// Bits of one file that are flipped, at most: all of a small header, a sample of a larger one.
+const MAX_BITS: usize = 8 * 384;
+
+/// Places of one file that other numbers are put to, at most, in binary headers and in text.
+const MAX_NUMBERS: usize = 1000;
 
 /// What one damaged file may take.
 const MAX_TIME: Duration = Duration::from_millis(100);
@@ -31,7 +34,7 @@ pub(super) fn check_bits(suite: &Suite<'_>, log: &mut Log) {
         let bits =
             header.iter().flat_map(|part| part.clone()).flat_map(|at| (0..8).map(move |bit| (at, bit)));
         let mut bits: Vec<(usize, u32)> = bits.collect();
-        sample(&mut bits);
+        sample(&mut bits, MAX_BITS);
         let flip = move |(at, bit): (usize, u32)| {
             let mut damaged = bytes.to_vec();
             damaged[at] ^= 1 << bit;
@@ -44,7 +47,7 @@ pub(super) fn check_bits(suite: &Suite<'_>, log: &mut Log) {
 pub(super) fn check_numbers(suite: &Suite<'_>, log: &mut Log) {
     sweep(suite, log, |bytes, header| {
         let mut places = binary_places(bytes, header);
-        sample(&mut places);
+        sample(&mut places, MAX_NUMBERS);
         let binary = places.into_iter().map(move |(at, width, number)| {
             let mut damaged = bytes.to_vec();
             damaged[at..at + width].copy_from_slice(&number.to_le_bytes()[..width]);
@@ -54,7 +57,7 @@ pub(super) fn check_numbers(suite: &Suite<'_>, log: &mut Log) {
         for digits in header.iter().flat_map(|part| digits(bytes, part)) {
             texts.extend(NUMBERS.map(|number| (digits.clone(), number)));
         }
-        sample(&mut texts);
+        sample(&mut texts, MAX_NUMBERS);
         let text = texts.into_iter().map(move |(digits, number)| {
             (
                 format!("{number} for the digits at {}", digits.start),
@@ -130,10 +133,10 @@ fn copes(reader: &dyn Reader, inputs: &MemInputs) -> Result<(), String> {
 }
 
 /// Keeps some of too many, the same ones every time.
-fn sample<T>(damages: &mut Vec<T>) {
-    if damages.len() > MAX_PER_FILE {
+fn sample<T>(damages: &mut Vec<T>, most: usize) {
+    if damages.len() > most {
         Random::new(damages.len() as u64).shuffle(damages);
-        damages.truncate(MAX_PER_FILE);
+        damages.truncate(most);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::super::content::{Content, Held};
 use crate::random::Random;
 use modelferry_core::dtype::{Class, DType};
+use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::plugin::{Carries, WriterInfo};
 
@@ -79,8 +80,9 @@ pub(super) fn plan(
             mutations.push(Mutation::BreakTie { tensor: name(random.pick(&before.tensors)) });
         }
     }
+    let max_rank = info.max_rank.min(Limits::default().rank);
     // The blocks of a row are the last dimension's.
-    let can_grow = |held: &&Held| held.dtype.item_elements() == 1 && held.shape.len() < info.max_rank;
+    let can_grow = |held: &&Held| held.dtype.item_elements() == 1 && held.shape.len() < max_rank;
     let growing: Vec<String> = before.tensors.iter().filter(can_grow).map(name).collect();
     if !growing.is_empty() {
         mutations.push(Mutation::Reshape { tensor: random.pick(&growing).clone() });
