@@ -47,8 +47,8 @@ const TASKS: [Task; 10] = [
     },
     Task {
         name: "conformance",
-        usage: "[--full]",
-        help: "every reader x every writer x every model of testdata",
+        usage: "[--full] [--mutate]",
+        help: "every reader x every writer x every model of testdata; --mutate: that the suite fails when it should",
         run: conformance::main,
     },
     Task {
