@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.utils.serialization
 from huggingface_hub import save_torch_state_dict
 
 import rawtorch as raw
