@@ -49,7 +49,8 @@ fn look(session: &Session<'_>, matches: &ArgMatches) -> Result<()> {
     let (opened, found) = {
         let _watcher = session.watch("inspect");
         let mut opened = open(&cx, &path, args::get(matches, "from"), &options)?;
-        pick::check_options(session.registry, &options, &[(opened.reader.format, opened.reader.options)])?;
+        let in_use: Vec<_> = opened.readers().map(|reader| (reader.format, reader.options)).collect();
+        pick::check_options(session.registry, &options, &in_use)?;
         let found = inspect(&cx, &mut opened, &request)?;
         (opened, found)
     };

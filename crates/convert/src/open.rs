@@ -12,6 +12,7 @@ use modelferry_core::plugin::{Place, Reader, ReaderInfo};
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::Source;
 use modelferry_engine::disk::DiskInputs;
+use modelferry_transform::Edits;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,18 @@ impl Opened {
     /// What the engine evaluates.
     pub fn source(&self) -> Source<'_> {
         Source { model: &self.model, inputs: &*self.inputs }
+    }
+
+    /// Leaves of a nested checkpoint what `convert` would take: the one set of weights, or the one that `path` names. A
+    /// model that is not nested stays whole.
+    ///
+    /// Errors: those of [`select`](modelferry_transform::select).
+    pub fn select(&mut self, path: Option<&str>) -> Result<()> {
+        if self.model.tree.is_none() {
+            return Ok(());
+        }
+        let edits = Edits { select: path.map(str::to_owned), ..Edits::default() };
+        modelferry_transform::select(&mut self.model, &edits, &mut vec![])
     }
 
     /// The readers that have read it: its own, and those of the models inside it.

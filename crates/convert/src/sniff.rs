@@ -50,19 +50,7 @@ fn recognize(inputs: &dyn Inputs, head: &[u8], len: u64) -> Result<Option<Error>
         return Ok(Some(if hint.is_empty() { error } else { error.hint(*hint) }));
     }
     if head.starts_with(b"PK\x03\x04") {
-        // The first member of a torch archive is `NAME/data.pkl`; a local header is 30 bytes, then the name.
-        let name_len = head.get(26..28).map_or(0, |b| usize::from(b[0]) | usize::from(b[1]) << 8);
-        let name = head.get(30..30 + name_len).unwrap_or_default();
-        let what = if name.ends_with(b"data.pkl") {
-            "a PyTorch checkpoint (zip), for which there is no reader yet"
-        } else {
-            "a zip archive that no reader takes"
-        };
-        return Ok(Some(Error::unsupported(what)));
-    }
-    if let [0x80, 2..=5, ..] = head {
-        let what = "a pickle (an old PyTorch checkpoint?), for which there is no reader yet";
-        return Ok(Some(Error::unsupported(what)));
+        return Ok(Some(Error::unsupported("a zip archive that no reader takes")));
     }
     if head.get(257..262) == Some(b"ustar") {
         return Ok(Some(Error::unsupported("a tar archive, for which there is no reader yet")));

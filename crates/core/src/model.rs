@@ -96,6 +96,8 @@ pub struct Claim {
     pub node: NodeId,
     /// Its CRC-32 (IEEE 802.3, as in zip).
     pub crc32: u32,
+    /// Whether the description itself rests on these bytes: then every run checks them, whatever it writes.
+    pub is_header: bool,
 }
 
 /// A rule of the format, or a statement of the source about itself, that does not decide how the source is read: a

@@ -247,7 +247,7 @@ impl Tree {
             Object::Int(value) => value.to_string(),
             Object::Float(value) => value.to_string(),
             Object::Text(text) => text.to_string(),
-            Object::LooseText(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Object::LooseText(bytes) => loose(bytes),
             Object::Bytes(bytes) => bytes.escape_ascii().to_string(),
             // One level is enough for the keys that are met: (layer, name).
             Object::Tuple(members) => {
@@ -319,6 +319,29 @@ impl Tree {
     }
 }
 
+/// WTF-8 as text, each lone surrogate written as Python shows it: `\udc80`.
+fn loose(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(chunk) = rest.utf8_chunks().next() {
+        text.push_str(chunk.valid());
+        rest = &rest[chunk.valid().len()..];
+        match rest {
+            [0xed, second @ 0xa0..=0xbf, third @ 0x80..=0xbf, ..] => {
+                let code = 0xd000 | u32::from(second & 0x3f) << 6 | u32::from(third & 0x3f);
+                text.push_str(&format!("\\u{code:04x}"));
+                rest = &rest[3..];
+            }
+            [_, ..] => {
+                text.push(char::REPLACEMENT_CHARACTER);
+                rest = &rest[1..];
+            }
+            [] => {}
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,6 +350,12 @@ mod tests {
     fn an_object_is_small() {
         // A checkpoint of a million tensors has some twenty million objects.
         assert!(size_of::<Object>() <= 32, "{}", size_of::<Object>());
+    }
+
+    #[test]
+    fn lone_surrogates_are_shown() {
+        assert_eq!(loose(b"a\xed\xb2\x80b\xc3\xa9"), "a\\udc80b\u{e9}");
+        assert_eq!(loose(b"\xed\xa0\xbd"), "\\ud83d");
     }
 
     #[test]

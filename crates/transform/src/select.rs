@@ -85,7 +85,9 @@ const WEIGHTS_KEYS: &[&str] = &[
 /// [`LossKind::State`] and [`LossKind::Tree`] a part, [`LossKind::Name`] a tensor whose name became shorter.
 ///
 /// Errors: [`Ambiguous`](modelferry_core::ErrorKind::Ambiguous) naming the sets with their sizes;
-/// [`Usage`](modelferry_core::ErrorKind::Usage) for a path that leads nowhere.
+/// [`Usage`](modelferry_core::ErrorKind::Usage) for a path that leads nowhere;
+/// [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a document without tensors that is more than an empty
+/// dictionary.
 pub fn select(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
     let Some(tree) = model.tree.take() else { return flat(model, edits, losses) };
     let result = nested(model, &tree, edits, losses);
@@ -149,6 +151,11 @@ struct Set {
 
 fn nested(model: &Model, tree: &Tree, edits: &Edits, losses: &mut Vec<Loss>) -> Result<Option<Chosen>> {
     let Some(root) = tree.root() else { return Ok(None) };
+    if model.tensors.is_empty() && tree.mapping(root).is_none_or(|entries| !entries.is_empty()) {
+        return Err(
+            Error::unsupported("there is no tensor in it, and so no model").found(describe(tree, root))
+        );
+    }
     let walk = Walk { tree, model, holds: tree.holding_tensors(), keep_state: edits.keep_optimizer };
     let set = match &edits.select {
         Some(path) if path == "." => Set { id: root, path: String::new() },

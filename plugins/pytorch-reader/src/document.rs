@@ -2,7 +2,8 @@
 //! would have made them.
 
 use crate::modules::{self, Taken};
-use crate::tensors::{Added, Tensors, moved};
+use crate::path::{Path, Paths};
+use crate::tensors::{Added, Tensors, add_claims, moved};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, TensorIdx};
@@ -22,8 +23,11 @@ pub(crate) fn add(
     alone: &str,
     limits: &Limits,
 ) -> Result<Tree> {
+    add_claims(model, &checkpoint)?;
     let Some(root) = checkpoint.tree.root() else { return Ok(checkpoint.tree) };
     let mut walk = Walk {
+        alone,
+        paths: Paths::default(),
         model,
         checkpoint: &mut checkpoint,
         tensors: Tensors::new(),
@@ -32,7 +36,7 @@ pub(crate) fn add(
         again: vec![],
         n_wanting: 0,
     };
-    walk.first(root, alone)?;
+    walk.first(root)?;
     walk.second()?;
     let Walk { tensors, n_wanting, .. } = walk;
     tensors.finish(model);
@@ -54,20 +58,22 @@ struct Slot {
 }
 
 struct Walk<'a> {
+    /// The name of a tensor that is the whole document.
+    alone: &'a str,
+    paths: Paths,
     model: &'a mut Model,
     checkpoint: &'a mut Checkpoint,
     tensors: Tensors,
     limits: &'a Limits,
     seen: HashSet<ObjectId>,
     /// Containers that were met again, under other names.
-    again: Vec<(String, Slot)>,
+    again: Vec<(Path, Slot)>,
     /// Tensors that want a gradient and are no parameters.
     n_wanting: u64,
 }
 
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
+/// How many objects may be copied for those that stand in several places, in objects of the document.
+const MAX_COPIES: usize = 8;
 
 impl Walk<'_> {
     fn tree(&self) -> &Tree {
@@ -80,26 +86,25 @@ impl Walk<'_> {
     }
 
     /// Names everything by the first path that leads to it.
-    fn first(&mut self, root: ObjectId, alone: &str) -> Result<()> {
-        let mut waiting = vec![(String::new(), Slot { container: None, position: 0, id: root })];
+    fn first(&mut self, root: ObjectId) -> Result<()> {
+        let mut waiting = vec![(None, Slot { container: None, position: 0, id: root })];
         while let Some((path, slot)) = waiting.pop() {
-            let named = if path.is_empty() { alone } else { &path };
-            if self.leaf(named, slot)? {
+            if self.leaf(path, slot)? {
                 continue;
             }
             if let Some(taken) = modules::kind(self.tree(), slot.id) {
-                self.take(&path, slot.id, taken)?;
+                self.take(path, slot.id, taken)?;
             }
             let members = self.tree().members(slot.id);
             if members.is_empty() {
-                self.report_inside(&path, slot.id)?;
+                self.report_inside(path, slot.id)?;
                 continue;
             }
             if !self.seen.insert(slot.id) {
                 self.again.push((path, slot));
                 continue;
             }
-            waiting.extend(slots(&path, slot.id, members));
+            self.put_members(path, slot.id, members, &mut waiting)?;
         }
         Ok(())
     }
@@ -112,27 +117,44 @@ impl Walk<'_> {
         let holds = self.tree().holding_tensors();
         // What was pushed since then is a copy of something that holds some.
         let is_held = |id: ObjectId| holds.get(id.idx()).copied().unwrap_or(true);
-        let mut waiting: Vec<(String, Slot, usize)> =
-            std::mem::take(&mut self.again).into_iter().rev().map(|(path, slot)| (path, slot, 0)).collect();
-        while let Some((path, slot, depth)) = waiting.pop() {
-            if !is_held(slot.id) || self.leaf(&path, slot)? {
+        let most = holds.len() * (1 + MAX_COPIES);
+        let mut waiting: Vec<(Path, Slot)> = std::mem::take(&mut self.again);
+        waiting.reverse();
+        while let Some((path, slot)) = waiting.pop() {
+            if !is_held(slot.id) || self.leaf(path, slot)? {
                 continue;
             }
-            if depth > self.limits.depth {
-                return Err(
-                    Error::unsupported("dictionaries of tensors hold each other in a circle").tensor(path)
-                );
-            }
+            // Dictionaries that hold each other in a circle end here too.
+            Limits::check(
+                "dictionaries of tensors stand in so many places that they cannot be written out",
+                self.tree().len() as u64,
+                most as u64,
+            )?;
             let copy = self.push(self.tree()[slot.id].clone())?;
             self.replace(slot, copy);
             let members = self.tree().members(copy);
-            waiting.extend(slots(&path, copy, members).map(|(path, slot)| (path, slot, depth + 1)));
+            self.put_members(path, copy, members, &mut waiting)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the members of a container on a stack, so that the first is taken first.
+    fn put_members(
+        &mut self,
+        path: Path,
+        container: ObjectId,
+        members: Vec<(String, ObjectId)>,
+        waiting: &mut Vec<(Path, Slot)>,
+    ) -> Result<()> {
+        for (position, (key, id)) in members.into_iter().enumerate().rev() {
+            let slot = Slot { container: Some(container), position, id };
+            waiting.push((self.paths.below(path, key)?, slot));
         }
         Ok(())
     }
 
     /// Makes an object that is no dictionary or list one.
-    fn take(&mut self, path: &str, id: ObjectId, taken: Taken) -> Result<()> {
+    fn take(&mut self, path: Path, id: ObjectId, taken: Taken) -> Result<()> {
         let class = self.class(id);
         let members = modules::members(&mut self.checkpoint.tree, id, taken, self.limits)?;
         *self.checkpoint.tree.get_mut(id) = members;
@@ -141,12 +163,8 @@ impl Walk<'_> {
                 Taken::Module | Taken::Script => "taken for its parameters and buffers",
                 _ => "taken for what it holds",
             };
-            let subject = if path.is_empty() { "the checkpoint" } else { path };
-            self.model.losses.push(Loss::declared(
-                LossKind::Tree,
-                subject,
-                format!("an object of {class}, {what}"),
-            ));
+            let detail = format!("an object of {class}, {what}");
+            self.model.losses.push(Loss::declared(LossKind::Tree, self.paths.shown(path), detail));
         }
         Ok(())
     }
@@ -158,14 +176,25 @@ impl Walk<'_> {
     }
 
     /// Adds what is a tensor, and puts it in its place; `false` for anything else.
-    fn leaf(&mut self, path: &str, slot: Slot) -> Result<bool> {
+    fn leaf(&mut self, path: Path, slot: Slot) -> Result<bool> {
         // A parameter keeps what is around its tensor.
         let inner = parameter(self.tree(), slot.id).unwrap_or(slot.id);
-        let named = |error: Error| error.tensor(path.chars().take(200).collect::<String>());
-        if let Object::Tensor(first) = self.tree()[inner] {
-            return self.another_name(path, slot, inner, first).map(|()| true).map_err(named);
+        if !matches!(self.tree()[inner], Object::Tensor(_) | Object::Instance(_)) {
+            return Ok(false);
         }
-        let Some(spec) = tensor(self.checkpoint, inner).map_err(named)? else { return Ok(false) };
+        let shown = |error: Error| error.tensor(self.paths.shown(path));
+        let spec = tensor(self.checkpoint, inner).map_err(shown)?;
+        let name = || match path {
+            None => Ok(self.alone.to_owned()),
+            path => self.paths.name(path, self.limits).map_err(shown),
+        };
+        if let Object::Tensor(first) = self.tree()[inner] {
+            let name = name()?;
+            return self.another_name(&name, slot, inner, first).map(|()| true);
+        }
+        let Some(spec) = spec else { return Ok(false) };
+        let path = &*name()?;
+        let named = |error: Error| error.tensor(path.chars().take(200).collect::<String>());
         if matches!(&spec.data, Data::Inline(inline) if inline.is_scalar) {
             return Ok(false);
         }
@@ -237,7 +266,7 @@ impl Walk<'_> {
     }
 
     /// Says how many tensors are in an object that nobody here can make.
-    fn report_inside(&mut self, path: &str, id: ObjectId) -> Result<()> {
+    fn report_inside(&mut self, path: Path, id: ObjectId) -> Result<()> {
         if self.tree().instance(id).is_none() {
             return Ok(());
         }
@@ -256,22 +285,10 @@ impl Walk<'_> {
         if n > 0 {
             let detail =
                 format!("an object of {} with {n} tensors in it, which are not taken", self.class(id));
-            self.model.losses.push(Loss::declared(LossKind::Tree, path, detail));
+            self.model.losses.push(Loss::declared(LossKind::Tree, self.paths.shown(path), detail));
         }
         Ok(())
     }
-}
-
-/// The members of a container, in the order in which a stack gives them back.
-fn slots(
-    path: &str,
-    container: ObjectId,
-    members: Vec<(String, ObjectId)>,
-) -> impl Iterator<Item = (String, Slot)> {
-    let slot = move |(position, (key, id)): (usize, (String, ObjectId))| {
-        (join(path, &key), Slot { container: Some(container), position, id })
-    };
-    members.into_iter().enumerate().rev().map(slot).collect::<Vec<_>>().into_iter()
 }
 
 fn tensor_is_not_empty(model: &Model, idx: TensorIdx) -> bool {

@@ -8,6 +8,7 @@
 mod document;
 mod identify;
 mod modules;
+mod path;
 mod reader;
 mod tensors;
 

@@ -5,7 +5,7 @@ use modelferry_core::limits::Limits;
 use modelferry_core::model::{Claim, Model, TensorIdx};
 use modelferry_core::{DType, Error, Result};
 use modelferry_wire::npy::MemoryOrder;
-use modelferry_wire::torch::{Checkpoint, Data, Inline, Packed, Quantizer, Strided, TensorSpec};
+use modelferry_wire::torch::{Checkpoint, Data, Inline, Packed, Quantizer, Record, Strided, TensorSpec};
 use modelferry_wire::zip::Method;
 use std::collections::{BTreeMap, HashMap};
 
@@ -242,12 +242,8 @@ impl Tensors {
         }
         let unknown = || Error::malformed("a storage is not there");
         let (_, record) = checkpoint.storages().get(storage).ok_or_else(unknown)?;
-        let region = model.nodes.region(record.window.file, record.window.at, record.window.len)?;
-        let bytes = match record.method {
-            Method::Stored => region,
-            Method::Deflated => model.nodes.inflate(region, Codec::Deflate, record.len)?,
-        };
-        model.claims.extend(record.crc32.map(|crc32| Claim { node: bytes, crc32 }));
+        let bytes = record_bytes(model, record)?;
+        add_claim(model, record, bytes, false);
         self.bytes.insert(storage, bytes);
         Ok(bytes)
     }
@@ -274,6 +270,30 @@ impl Tensors {
         }
         model.push(name, inline.dtype, inline.size.to_vec(), data)
     }
+}
+
+/// A record's bytes, inflated if need be.
+fn record_bytes(model: &mut Model, record: &Record) -> Result<NodeId> {
+    let region = model.nodes.region(record.window.file, record.window.at, record.window.len)?;
+    match record.method {
+        Method::Stored => Ok(region),
+        Method::Deflated => model.nodes.inflate(region, Codec::Deflate, record.len),
+    }
+}
+
+fn add_claim(model: &mut Model, record: &Record, node: NodeId, is_header: bool) {
+    model.claims.extend(record.crc32.map(|crc32| Claim { node, crc32, is_header }));
+}
+
+/// Adds what the archive states about the records that are no storages; every run checks those that were read.
+pub(crate) fn add_claims(model: &mut Model, checkpoint: &Checkpoint) -> Result<()> {
+    for (name, record) in &checkpoint.other {
+        if record.crc32.is_some() {
+            let bytes = record_bytes(model, record)?;
+            add_claim(model, record, bytes, matches!(&**name, "data.pkl" | "byteorder" | "version"));
+        }
+    }
+    Ok(())
 }
 
 fn scalar(model: &mut Model, name: &str, dtype: DType, bytes: NodeId) -> Result<TensorIdx> {
