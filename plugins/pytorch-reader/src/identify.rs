@@ -6,7 +6,8 @@ use modelferry_hf::set::is_index_of;
 use modelferry_wire::zip::LOCAL_MAGIC;
 
 /// Endings that torch's files have; `.bin` and `.ckpt` are other programs' too.
-pub(crate) const EXTENSIONS: &[&str] = &[".bin.index.json", ".ckpt", ".bin", ".pth", ".pt2", ".pt"];
+pub(crate) const EXTENSIONS: &[&str] =
+    &[".bin.index.json", ".pickle", ".ckpt", ".bin", ".pth", ".pkl", ".pt2", ".pt"];
 
 /// Bytes of the end that are looked through for the name of the pickle, where the first entry of an archive is
 /// another.

@@ -88,7 +88,7 @@ impl Tensors {
         };
         match &spec.data {
             Data::Strided(strided) => self.strided(model, checkpoint, name, strided, spec).map(Added::One),
-            Data::Inline(inline) => self.inline(model, name, inline, limits).map(Added::One),
+            Data::Inline(inline) => self.inline(model, checkpoint, name, inline, limits).map(Added::One),
             Data::Quantized { codes, quantizer } => {
                 let plain = TensorSpec { data: Data::Strided(codes.clone()), ..spec.clone() };
                 let mut parts = vec![one("int_repr", &plain)?];
@@ -251,18 +251,20 @@ impl Tensors {
     fn inline(
         &mut self,
         model: &mut Model,
+        checkpoint: &Checkpoint,
         name: &str,
         inline: &Inline,
         limits: &Limits,
     ) -> Result<TensorIdx> {
-        self.inline_bytes = self.inline_bytes.saturating_add(inline.bytes.len() as u64);
+        let bytes = inline.bytes(&checkpoint.tree)?;
+        self.inline_bytes = self.inline_bytes.saturating_add(bytes.len() as u64);
         Limits::check(
             "too many bytes of arrays are in the pickle itself",
             self.inline_bytes,
             limits.inline_bytes,
         )?;
         let n: u64 = if inline.size.contains(&0) { 0 } else { inline.size.iter().product() };
-        let bytes = model.nodes.inline(inline.bytes.clone())?;
+        let bytes = model.nodes.inline(bytes)?;
         let packing = Packing { bytes: inline.byte_order, ..Packing::default() };
         let mut data = model.nodes.decode(bytes, inline.dtype, n, packing)?;
         if inline.order == MemoryOrder::Fortran {

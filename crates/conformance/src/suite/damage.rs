@@ -88,7 +88,7 @@ impl Host for EngineHost<'_> {
 
 /// Everything in a model, as the engine makes it.
 pub(super) fn evaluate(model: &Model, inputs: &MemInputs) -> CoreResult<Content> {
-    let mut content = Content { tensors: vec![], ties: model.ties.clone(), metadata: model.metadata.clone() };
+    let mut content = Content::around(model);
     let settings = settings();
     for (idx, tensor) in model.tensors.iter().enumerate() {
         let n = model.nodes[tensor.data].n;
