@@ -102,7 +102,7 @@ def floods():
     yield "flood-marks", deflated(MARK * FLOOD)
     yield "flood-empty-lists", deflated(EMPTY_LIST * FLOOD)
     yield "flood-memo", deflated((NONE + POP) * 2 + NONE + b"\x94" * FLOOD)
-    yield "flood-globals", deflated(named("a", "b") * (FLOOD // 4))
+    yield "flood-globals", deflated(named("a", "b") * (FLOOD // 8))
     yield "flood-dup", deflated(text("x" * 200) + DUP * FLOOD)
     yield "flood-text-8-mib", deflated(text("x" * (8 << 20)) + POP + mapping((text("w"), tensor())))
     yield "flood-same-key", deflated(EMPTY_DICT + (text("w") + NONE + SETITEM) * (FLOOD // 8))

@@ -103,9 +103,9 @@ pub fn select(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Resul
             let Some(short) = tensor.name.strip_prefix(&path).and_then(|rest| rest.strip_prefix('.')) else {
                 continue;
             };
-            let detail = format!("taken from {path:?}, written as {short:?}");
             let short = short.to_owned();
-            let loss = Loss::declared(LossKind::Name, std::mem::replace(&mut tensor.name, short), detail);
+            let loss = Loss::renamed(&*tensor.name, &*short, format_args!("taken from {path:?}"));
+            tensor.name = short;
             losses.push(if edits.select.is_some() { loss.asked() } else { loss });
         }
     }

@@ -82,7 +82,9 @@ impl Reader for NpzReader {
             let stated = decode_dtype(&entry.extra).map_err(place)?;
             add_array(&mut model, name, &header, bytes, stated, options).map_err(place)?;
         }
-        if let (true, Some(entry)) = (model.tensors.is_empty(), directory.entries.first()) {
+        // A file that is named so may be an archive of something else: numpy opens it too.
+        let is_named = inputs.name(root).ends_with(".npz");
+        if let (false, true, Some(entry)) = (is_named, model.tensors.is_empty(), directory.entries.first()) {
             return Err(Error::malformed("no member of the archive is an array")
                 .file(inputs.name(root))
                 .found(format_args!("{:?} and the like", entry.name.chars().take(100).collect::<String>())));

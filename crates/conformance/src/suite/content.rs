@@ -83,9 +83,13 @@ fn parts(model: &Model) -> Vec<String> {
 
 /// Whether a loss of a part of a nested document is about what stands at `path`: the part, or something in it.
 fn is_about(loss: &Loss, path: &str) -> bool {
-    let inside =
-        path.strip_prefix(&*loss.subject).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-    matches!(loss.kind, LossKind::State | LossKind::Tree) && inside
+    let is_in = |path: &str| {
+        path.strip_prefix(&*loss.subject).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    // A writer knows paths in the part of the document that it was given.
+    let mut ends = path.match_indices('.').map(|(at, _)| &path[at + 1..]);
+    matches!(loss.kind, LossKind::State | LossKind::Tree)
+        && (is_in(path) || loss.kind == LossKind::Tree && ends.any(is_in))
 }
 
 /// Something that is not the same any more: the kind of loss that must say so, and what it must name, where it must.
@@ -107,7 +111,8 @@ pub(super) fn compare(
     let changes = changes(before, after, losses, own_metadata)?;
     for change in &changes {
         let says = |loss: &&Loss| {
-            let is_left_out = change.kind == LossKind::Tensor || change.kind == LossKind::Tree;
+            let is_left_out =
+                matches!(change.kind, LossKind::Tensor | LossKind::TieDropped | LossKind::Tree);
             let as_a_part = is_left_out && change.subjects.iter().any(|path| is_about(loss, path));
             as_a_part || loss.kind == change.kind && change.names(&loss.subject)
         };
@@ -224,11 +229,21 @@ fn partners(before: &Content, after: &Content, losses: &[Loss]) -> Result<BTreeM
         let by_name = |loss: &Loss| loss.kind == LossKind::Tensor && loss.subject == held.name;
         losses.iter().any(|loss| by_name(loss) || is_about(loss, &held.name))
     };
-    let is_renamed =
-        |held: &Held| losses.iter().any(|loss| loss.kind == LossKind::Name && loss.subject == held.name);
-    let found = |held: &Held| match is_left_out(held) || is_renamed(held) {
+    // Names change in steps: the part that is taken, then prefixes, then what the user asked for.
+    let mut renames: BTreeMap<&str, &str> = BTreeMap::new();
+    for loss in losses.iter().filter(|loss| loss.kind == LossKind::Name) {
+        if let Some(name) = &loss.renamed {
+            renames.entry(&loss.subject).or_insert(name);
+        }
+    }
+    let written_as = |held: &Held| {
+        let first = renames.get(held.name.as_str()).copied();
+        let steps = std::iter::successors(first, |name| renames.get(name).copied());
+        steps.take(losses.len()).last().map_or_else(|| held.name.clone(), str::to_owned)
+    };
+    let found = |held: &Held| match is_left_out(held) {
         true => None,
-        false => by_name.get(&*held.name).copied(),
+        false => by_name.get(&*written_as(held)).copied(),
     };
     let mut partner: BTreeMap<usize, usize> =
         before.tensors.iter().enumerate().filter_map(|(idx, held)| Some((idx, found(held)?))).collect();
