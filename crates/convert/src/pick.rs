@@ -32,7 +32,7 @@ pub fn reader<'a>(registry: &'a Registry, from: Option<&str>, inputs: &dyn Input
     }
     // Content that is known to be something else outweighs a name.
     if best_verdict != Verdict::Content
-        && let Some(error) = sniff::foreign(inputs)?
+        && let Some(error) = sniff::foreign(inputs, inputs.root())?
     {
         return Err(error);
     }

@@ -44,6 +44,9 @@ pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 /// The header's key that holds text instead of a tensor; no tensor can have this name.
 pub const METADATA_KEY: &str = "__metadata__";
 
+/// What to think of a file that ends before what its header promises.
+const CUT: &str = "a download that was cut short?";
+
 /// How many distinct unknown keys [`Header::ignored_keys`] names at most.
 const MAX_IGNORED_KEYS: usize = 16;
 
@@ -152,10 +155,15 @@ fn read_header(inputs: &dyn Inputs, file: FileId, limits: &Limits) -> Result<Hea
     inputs.read_at(file, 0, &mut length)?;
     let header_len = u64::from_le_bytes(length);
     if header_len > available {
-        return Err(Error::malformed("the header is longer than the file")
+        let error = Error::malformed("the header is longer than the file")
             .offset(0)
             .expected(format_args!("at most {available} bytes"))
-            .found(format_args!("{header_len} bytes")));
+            .found(format_args!("{header_len} bytes"));
+        // Where text begins as a header does, its length is not what is wrong.
+        let mut begins = [0];
+        let is_cut =
+            available > 0 && inputs.read_at(file, LENGTH_BYTES, &mut begins).is_ok() && begins == *b"{";
+        return Err(if is_cut && header_len <= MAX_HEADER_BYTES { error.hint(CUT) } else { error });
     }
     Limits::check("the header is too long", header_len, limits.header_bytes)
         .map_err(|error| error.offset(0))?;
@@ -567,7 +575,8 @@ fn check_tiling(header: &Header) -> Result<()> {
                     "a file of at least {} bytes",
                     header.data_at.saturating_add(tensor.end)
                 ))
-                .found(format_args!("{} bytes", header.data_at + header.data_len)));
+                .found(format_args!("{} bytes", header.data_at + header.data_len))
+                .hint(CUT));
         }
         cursor = tensor.end;
         before = Some(tensor);
@@ -815,7 +824,8 @@ mod tests {
             (one(r#"{"dtype":"U8","shape":[4294967296,4294967296],"data_offsets":[0,0]}"#, 0),
              "m: tensor \"t\": byte 79: the shape does not give a whole number of bytes below 2^64, found u8 [4294967296, 4294967296]"),
             (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4]}"#, 3),
-             "m: tensor \"t\": data ends past the file, expected a file of at least 65 bytes, found 64 bytes"),
+             "m: tensor \"t\": data ends past the file, expected a file of at least 65 bytes, found 64 bytes \
+              (a download that was cut short?)"),
             (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[18446744073709551611,18446744073709551615]}"#, 3),
              "m: tensor \"t\": a hole in the data comes before it, expected data from 0 on, found 18446744073709551611"),
             (one(r#"{"dtype":"U8","shape":[4],"data_offsets":[0,4]}"#, 6),
