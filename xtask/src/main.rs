@@ -83,8 +83,8 @@ const TASKS: [Task; 10] = [
     },
     Task {
         name: "evidence",
-        usage: "[--tables] [--bless]",
-        help: "compares README.md with EVIDENCE.json; --tables rewrites its tables; --bless counts anew, then both",
+        usage: "[--tables] [--bless] [--own]",
+        help: "compares README.md with EVIDENCE.json; --tables rewrites its tables; --bless counts anew, with --own no peers",
         run: evidence::main,
     },
     Task {

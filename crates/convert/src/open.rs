@@ -101,9 +101,16 @@ pub(crate) fn open_as(
     })
     .map_err(|error| if inputs.is_folder() { error.file(path.display()) } else { error })?;
     match read(cx, Arc::clone(&inputs), reader, options) {
-        // A git-lfs pointer under `--from safetensors` is better called one than a bad header.
-        Err(error) if error.kind() == ErrorKind::Malformed && from.is_some() => {
-            Err(sniff::foreign(&*inputs)?.unwrap_or(error))
+        Err(error) if error.kind() == ErrorKind::Malformed => {
+            let named =
+                error.fields().into_iter().find_map(|(field, text)| (field == "file").then_some(text));
+            let blamed =
+                named.and_then(|name| inputs.used().into_iter().find(|&file| inputs.name(file) == name));
+            // A git-lfs pointer under `--from safetensors`, or behind an index, is better called one than a bad header.
+            // Of what was recognized by its content there is nothing more to say.
+            let blamed = blamed.unwrap_or(inputs.root());
+            let known = Some(blamed).filter(|&file| from.is_some() || file != inputs.root());
+            Err(known.map(|file| sniff::foreign(&*inputs, file)).transpose()?.flatten().unwrap_or(error))
         }
         result => result,
     }

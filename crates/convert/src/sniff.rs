@@ -1,6 +1,6 @@
 //! What a file is that no reader takes, by name: a user who sees "git-lfs pointer" knows what to do.
 
-use modelferry_core::inputs::Inputs;
+use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::registry::Registry;
 use modelferry_core::{Error, Result};
 
@@ -24,14 +24,13 @@ const SIGNATURES: &[(&[u8], &str, &str)] = &[
 ];
 
 /// The error for a file that is recognizably something else; `None` for one that is not recognized.
-pub(crate) fn foreign(inputs: &dyn Inputs) -> Result<Option<Error>> {
-    let root = inputs.root();
-    let len = inputs.len(root);
-    let head = inputs.read_vec(root, 0, len.min(WINDOW), WINDOW)?;
-    Ok(recognize(inputs, &head, len)?.map(|error| error.file(inputs.name(root))))
+pub(crate) fn foreign(inputs: &dyn Inputs, file: FileId) -> Result<Option<Error>> {
+    let len = inputs.len(file);
+    let head = inputs.read_vec(file, 0, len.min(WINDOW), WINDOW)?;
+    Ok(recognize(inputs, file, &head, len)?.map(|error| error.file(inputs.name(file))))
 }
 
-fn recognize(inputs: &dyn Inputs, head: &[u8], len: u64) -> Result<Option<Error>> {
+fn recognize(inputs: &dyn Inputs, file: FileId, head: &[u8], len: u64) -> Result<Option<Error>> {
     if head.is_empty() {
         return Ok(Some(Error::malformed("the file is empty")));
     }
@@ -59,7 +58,7 @@ fn recognize(inputs: &dyn Inputs, head: &[u8], len: u64) -> Result<Option<Error>
         return Ok(Some(Error::unsupported("a TensorFlow Lite file, for which there is no reader")));
     }
     if head.iter().all(|&byte| byte == 0) {
-        let tail = inputs.read_vec(inputs.root(), len - len.min(WINDOW), len.min(WINDOW), WINDOW)?;
+        let tail = inputs.read_vec(file, len - len.min(WINDOW), len.min(WINDOW), WINDOW)?;
         if tail.iter().all(|&byte| byte == 0) {
             let error = Error::malformed("nothing but zeros at both ends");
             return Ok(Some(error.hint("a download that was never finished?")));

@@ -111,8 +111,7 @@ pub(super) fn compare(
     let changes = changes(before, after, losses, own_metadata)?;
     for change in &changes {
         let says = |loss: &&Loss| {
-            let is_left_out =
-                matches!(change.kind, LossKind::Tensor | LossKind::TieDropped | LossKind::Tree);
+            let is_left_out = matches!(change.kind, LossKind::Tensor | LossKind::TieDropped | LossKind::Tree);
             let as_a_part = is_left_out && change.subjects.iter().any(|path| is_about(loss, path));
             as_a_part || loss.kind == change.kind && change.names(&loss.subject)
         };

@@ -83,6 +83,7 @@ pub const TARGETS: &[Target] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus;
 
     #[test]
     fn every_target_has_its_cargo_fuzz_twin() {
@@ -93,6 +94,20 @@ mod tests {
             assert!(manifest.contains(&format!("path = \"{file}\"")), "{file} is not in fuzz/Cargo.toml");
             let text = std::fs::read_to_string(fuzz.join(&file)).unwrap();
             assert!(text.contains(&format!("\"{}\"", target.name)), "{file}");
+        }
+    }
+
+    #[test]
+    fn every_reader_has_a_target_and_files_to_begin_with() {
+        let testdata = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
+        let files = corpus::files(&testdata).unwrap();
+        for format in modelferry_cli::builtin::registry().readers().map(|reader| reader.info().format) {
+            let is_its_own = |target: &&Target| target.name.split('-').next() == Some(format);
+            assert!(TARGETS.iter().any(|target| is_its_own(&target)), "no target for the reader of {format}");
+            // Targets that take choices make their inputs; the whole path begins with the files themselves.
+            let of_format = |file: &&File| file.name.starts_with(&format!("bad/{format}/"));
+            let seeds = files.iter().filter(of_format).filter_map(whole_path::seed);
+            assert!(seeds.count() > 0, "no bad file of {format} to begin with");
         }
     }
 
