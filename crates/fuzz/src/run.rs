@@ -182,7 +182,8 @@ impl Seeds {
     fn of(target: &Target, files: &[File]) -> Seeds {
         let (good, bad): (Vec<&File>, Vec<&File>) =
             files.iter().partition(|file| file.name.starts_with("models/"));
-        let mut all: Vec<Vec<u8>> = good.into_iter().filter_map(target.seed).collect();
+        let mut all = (target.beginnings)();
+        all.extend(good.into_iter().filter_map(target.seed));
         let n_good = all.len();
         all.extend(bad.into_iter().filter_map(target.seed));
         Seeds { all, n_good }
@@ -471,6 +472,7 @@ mod tests {
             }
         },
         seed: |_| Some(b"0123456789".to_vec()),
+        beginnings: Vec::new,
         takes_choices: false,
     };
 

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Cases for each target: about ten seconds for all of them together.
-const CASES: [(&str, u64); 6] = [
+const CASES: [(&str, u64); 8] = [
     ("safetensors-header", 10_000),
     ("safetensors-index", 8000),
     ("npy-header", 10_000),
     ("npz-members", 5000),
+    ("pickle", 20_000),
+    ("torch", 10_000),
     ("whole-path", 10_000),
     ("write-then-read", 4000),
 ];

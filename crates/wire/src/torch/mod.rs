@@ -2,7 +2,7 @@
 //!
 //! [`read`] takes any window of a file apart, because files of other kinds are made of these archives. [`tensor()`]
 //! then says of an object of the tree whether it is a tensor, and which bytes of which storage it is. Nothing is
-//! executed: see [`pickle`](crate::pickle).
+//! executed: see [`pickle`].
 //!
 //! The facts are those of torch 2.15 (`torch/serialization.py`, `torch/_utils.py`,
 //! `caffe2/serialize/inline_container.cc`), and of torch 0.1 and 1.5 for what newer ones no longer write.
