@@ -8,6 +8,7 @@
 
 use crate::expr::Blob;
 use crate::model::TensorIdx;
+use std::collections::HashSet;
 
 /// Index of an [`Object`] in its [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -258,6 +259,41 @@ impl Tree {
             }
             Object::Global(global) => format!("{}.{}", global.module, global.name),
             _ => format!("object {}", id.idx()),
+        }
+    }
+
+    /// Per object, whether it is a tensor or holds some, by [`members`](Tree::members) alone, of what the root holds.
+    pub fn holding_tensors(&self) -> Vec<bool> {
+        let mut holds = vec![false; self.len()];
+        let Some(root) = self.root() else { return holds };
+        // Each object is met twice: going down, and coming back with all below it known.
+        let mut waiting = vec![(root, false)];
+        let mut seen = HashSet::new();
+        while let Some((id, is_back)) = waiting.pop() {
+            if is_back {
+                holds[id.idx()] = self.members(id).iter().any(|(_, member)| holds[member.idx()]);
+            } else if self.tensor(id).is_some() {
+                holds[id.idx()] = true;
+            } else if seen.insert(id) {
+                waiting.push((id, true));
+                waiting.extend(self.members(id).into_iter().map(|(_, member)| (member, false)));
+            }
+        }
+        holds
+    }
+
+    /// Frees everything that the root does not lead to. Numbers stay what they are; what is freed is
+    /// [`Object::None`] from now on.
+    pub fn free_unreachable(&mut self) {
+        let mut reached = vec![false; self.len()];
+        let mut waiting: Vec<ObjectId> = self.root.into_iter().collect();
+        while let Some(id) = waiting.pop() {
+            if !std::mem::replace(&mut reached[id.idx()], true) {
+                waiting.extend(self.children(id));
+            }
+        }
+        for (object, _) in self.objects.iter_mut().zip(reached).filter(|(_, reached)| !reached) {
+            *object = Object::None;
         }
     }
 

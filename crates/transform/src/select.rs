@@ -6,7 +6,7 @@
 //! must choose.
 
 use crate::edits::Edits;
-use crate::tree::{describe, holding, join};
+use crate::tree::{describe, join};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, Tensor};
 use modelferry_core::tree::{ObjectId, Tree};
@@ -148,7 +148,7 @@ struct Set {
 
 fn nested(model: &Model, tree: &Tree, edits: &Edits, losses: &mut Vec<Loss>) -> Result<Option<Chosen>> {
     let Some(root) = tree.root() else { return Ok(None) };
-    let walk = Walk { tree, model, holds: holding(tree), keep_state: edits.keep_optimizer };
+    let walk = Walk { tree, model, holds: tree.holding_tensors(), keep_state: edits.keep_optimizer };
     let set = match &edits.select {
         Some(path) if path == "." => Set { id: root, path: String::new() },
         Some(path) => walk.find(root, path)?,

@@ -23,7 +23,7 @@ pub(crate) fn join(path: &str, key: &str) -> String {
 /// What a document holds beside its tensors: each part as high up as it holds none of them.
 pub fn beside_tensors(tree: &Tree) -> Vec<Part> {
     let Some(root) = tree.root() else { return vec![] };
-    let holds = holding(tree);
+    let holds = tree.holding_tensors();
     let mut parts = vec![];
     let mut waiting = vec![(String::new(), root)];
     let mut seen = HashSet::new();
@@ -49,26 +49,6 @@ pub fn beside_tensors(tree: &Tree) -> Vec<Part> {
         waiting.extend(tree.members(id).into_iter().rev().map(|(key, value)| (join(&path, &key), value)));
     }
     parts
-}
-
-/// Which objects are tensors or hold some, by mappings and sequences alone.
-pub(crate) fn holding(tree: &Tree) -> Vec<bool> {
-    let mut holds = vec![false; tree.len()];
-    let Some(root) = tree.root() else { return holds };
-    // Each object is met twice: going down, and coming back with all below it known.
-    let mut waiting = vec![(root, false)];
-    let mut seen = HashSet::new();
-    while let Some((id, is_back)) = waiting.pop() {
-        if is_back {
-            holds[id.idx()] = tree.members(id).iter().any(|(_, member)| holds[member.idx()]);
-        } else if tree.tensor(id).is_some() {
-            holds[id.idx()] = true;
-        } else if seen.insert(id) {
-            waiting.push((id, true));
-            waiting.extend(tree.members(id).into_iter().map(|(_, member)| (member, false)));
-        }
-    }
-    holds
 }
 
 /// What an object is, for a person.
