@@ -1,7 +1,8 @@
-//! The Hugging Face model directory, as far as it concerns weights: [`index`] and [`shards`].
+//! The Hugging Face model directory, as far as it concerns weights: [`index`], [`shards`] and [`output`].
 
 #![forbid(unsafe_code)]
 
 pub mod index;
+pub mod output;
 pub mod shard_name;
 pub mod shards;
