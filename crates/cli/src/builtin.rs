@@ -12,5 +12,6 @@ pub fn registry() -> Registry {
     safetensors_writer::register(&mut registry);
     npz_reader::register(&mut registry);
     npz_writer::register(&mut registry);
+    pytorch_writer::register(&mut registry);
     registry
 }
