@@ -13,5 +13,6 @@ pub fn registry() -> Registry {
     npz_reader::register(&mut registry);
     npz_writer::register(&mut registry);
     pytorch_reader::register(&mut registry);
+    pytorch_writer::register(&mut registry);
     registry
 }

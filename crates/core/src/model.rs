@@ -262,6 +262,15 @@ impl<'a> ModelView<'a> {
         &self.model.ties
     }
 
+    /// For each tensor the first of those that share its storage: itself, where it is not tied to one before it.
+    pub fn storages(&self) -> Vec<TensorIdx> {
+        let mut first_of: Vec<TensorIdx> = (0..self.model.tensors.len()).collect();
+        for group in self.ties() {
+            group.iter().for_each(|&idx| first_of[idx] = group[0]);
+        }
+        first_of
+    }
+
     /// The text of `config.json`.
     pub fn config(&self) -> Option<&'a str> {
         self.model.config.as_deref()

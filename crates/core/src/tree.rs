@@ -6,6 +6,10 @@
 //! source names is a [`Object::Global`]: two texts, never looked up. What calling it would have given is an
 //! [`Object::Instance`]: the call, recorded.
 
+mod parts;
+
+pub use parts::{Part, beside_tensors, describe, join};
+
 use crate::expr::Blob;
 use crate::model::TensorIdx;
 use std::collections::HashSet;

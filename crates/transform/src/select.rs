@@ -6,11 +6,10 @@
 //! must choose.
 
 use crate::edits::Edits;
-use crate::tree::{describe, join};
 use modelferry_core::expr::{NodeId, Op};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, Tensor};
-use modelferry_core::tree::{ObjectId, Tree};
+use modelferry_core::tree::{ObjectId, Tree, describe, join};
 use modelferry_core::{DType, Error, Result};
 
 /// Keys of state of the training: torch, Lightning, accelerate, DeepSpeed, Megatron, fairseq, timm, detectron2.

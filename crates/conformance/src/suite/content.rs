@@ -77,7 +77,7 @@ impl Content {
 }
 
 fn parts(model: &Model) -> Vec<String> {
-    let parts = model.tree.iter().flat_map(modelferry_transform::beside_tensors);
+    let parts = model.tree.iter().flat_map(modelferry_core::tree::beside_tensors);
     parts.map(|part| part.path).collect()
 }
 
