@@ -146,6 +146,13 @@ impl Walk<'_> {
         members: Vec<(String, ObjectId)>,
         waiting: &mut Vec<(Path, Slot)>,
     ) -> Result<()> {
+        let keys = self.tree().mapping(container).unwrap_or_default();
+        let n_loose =
+            keys.iter().filter(|(key, _)| matches!(self.tree()[*key], Object::LooseText(_))).count();
+        if n_loose > 0 {
+            let detail = format!("{n_loose} of its keys hold half characters, which names show as \\udxxx");
+            self.model.losses.push(Loss::declared(LossKind::Tree, self.paths.shown(path), detail));
+        }
         for (position, (key, id)) in members.into_iter().enumerate().rev() {
             let slot = Slot { container: Some(container), position, id };
             waiting.push((self.paths.below(path, key)?, slot));
@@ -212,19 +219,41 @@ impl Walk<'_> {
             let detail = format!("a tensor of class {}, taken as a plain one", self.tree().key_text(class));
             self.model.losses.push(Loss::declared(LossKind::Tree, path, detail));
         }
-        let object = match added {
-            Added::One(idx) => Object::Tensor(idx),
+        match added {
+            Added::One(idx) => *self.checkpoint.tree.get_mut(inner) = Object::Tensor(idx),
             Added::Parts(parts, what) => {
                 self.model.losses.push(Loss::declared(LossKind::Tree, path, what));
-                let mut entries = vec![];
-                for (name, idx) in parts {
-                    entries.push((self.push(Object::Text(name.into()))?, self.push(Object::Tensor(idx))?));
-                }
-                Object::Dict(entries)
+                self.put_parts(slot, inner, parts)?;
             }
-        };
-        *self.checkpoint.tree.get_mut(inner) = object;
+        }
         Ok(true)
+    }
+
+    /// Puts the parts of a tensor where it stood: into its dictionary under names of their own, so that they are taken
+    /// or left with their neighbours; else as a dictionary.
+    fn put_parts(
+        &mut self,
+        slot: Slot,
+        inner: ObjectId,
+        parts: Vec<(&'static str, TensorIdx)>,
+    ) -> Result<()> {
+        let holder = slot.container.filter(|id| self.tree().mapping(*id).is_some());
+        let key =
+            holder.and_then(|id| self.tree().members(id).into_iter().nth(slot.position)).map(|(key, _)| key);
+        let mut entries = vec![];
+        for (name, idx) in parts {
+            let name = key.as_ref().map_or_else(|| name.to_owned(), |key| format!("{key}.{name}"));
+            entries.push((self.push(Object::Text(name.into()))?, self.push(Object::Tensor(idx))?));
+        }
+        match (holder, self.checkpoint.tree.get_mut(holder.unwrap_or(inner))) {
+            // Positions of the others must stay: the first takes the place, the rest come last.
+            (Some(_), Object::Dict(all)) => replace_first(all, slot.position, entries),
+            (Some(_), Object::Instance(instance)) => {
+                replace_first(&mut instance.entries, slot.position, entries);
+            }
+            (_, object) => *object = Object::Dict(entries),
+        }
+        Ok(())
     }
 
     /// A tensor that has a name already: the two are tied.
@@ -289,6 +318,15 @@ impl Walk<'_> {
         }
         Ok(())
     }
+}
+
+/// Puts the first of `with` in the place of an entry, and the others behind all.
+fn replace_first(entries: &mut Vec<(ObjectId, ObjectId)>, position: usize, with: Vec<(ObjectId, ObjectId)>) {
+    let mut with = with.into_iter();
+    if let (Some(place), Some(first)) = (entries.get_mut(position), with.next()) {
+        *place = first;
+    }
+    entries.extend(with);
 }
 
 fn tensor_is_not_empty(model: &Model, idx: TensorIdx) -> bool {

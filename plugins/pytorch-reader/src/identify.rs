@@ -7,7 +7,7 @@ use modelferry_wire::zip::LOCAL_MAGIC;
 
 /// Endings that torch's files have; `.bin` and `.ckpt` are other programs' too.
 pub(crate) const EXTENSIONS: &[&str] =
-    &[".bin.index.json", ".pickle", ".ckpt", ".bin", ".pth", ".pkl", ".pt2", ".pt"];
+    &[".bin.index.json", ".pt.index.json", ".pickle", ".ckpt", ".bin", ".pth", ".pkl", ".pt2", ".pt"];
 
 /// Bytes of the end that are looked through for the name of the pickle, where the first entry of an archive is
 /// another.
@@ -37,7 +37,9 @@ const FIRST: [&str; 10] = [
 
 /// Whether the root file is torch's.
 pub(crate) fn identify(inputs: &dyn Inputs) -> Verdict {
-    if let Some(verdict) = is_index_of(inputs, ".bin") {
+    // transformers' are `.bin`; ours are what they were named.
+    let of_index = [".bin", ".pt", ".pth", ".ckpt"].iter().filter_map(|ending| is_index_of(inputs, ending));
+    if let Some(verdict) = of_index.max() {
         return verdict;
     }
     let root = inputs.root();
