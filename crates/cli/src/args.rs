@@ -2,9 +2,8 @@
 
 use crate::text::parse_size;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use modelferry_convert::PluginOptions;
 use modelferry_convert::edit::Change;
-use modelferry_core::limits::Limits;
+use modelferry_convert::{ConfigFrom, PluginOptions};
 use modelferry_core::loss::LossKind;
 use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::Shards;
@@ -13,7 +12,7 @@ use modelferry_core::{DType, Error, Result};
 use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties, is_castable};
 use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The heading under which plugins' options stand.
 const FORMAT_OPTIONS: &str = "Format options";
@@ -55,6 +54,8 @@ fn convert(options: &Declared) -> Command {
         .arg(path("output", "OUTPUT", "File to write; its extension names the format. A folder ends in / or is there"))
         .arg(text("from", "FORMAT", "Format of the input [default: by content]"))
         .arg(text("to", "FORMAT", "Format of the output [default: by extension]"))
+        .arg(named_path("config", "FILE", "The model's config.json [default: the one in the input's folder]"))
+        .arg(text("arch", "NAME|none", "none takes the input for a bag of tensors, without a config"))
         .arg(text("select", "PATH", "Part of a nested checkpoint that is the model; . for all of it"))
         .arg(flag("keep-optimizer", "Take optimizer, scheduler and other state of the training too"))
         .arg(text("dtype", "TYPE", "Cast floating tensors: f64 f32 f16 bf16 f8_e4m3 f8_e5m2 …"))
@@ -301,14 +302,14 @@ pub(crate) fn changes(matches: &ArgMatches, limit: u64) -> Result<Vec<Change>> {
     }
     for given in get_all(matches, "set-file") {
         let (key, file) = divide("set-file", given, "KEY=FILE")?;
-        changes.push(Change::Set { key: key.to_owned(), text: text_of(file, limit)? });
+        changes.push(Change::Set { key: key.to_owned(), text: text_of("set-file", file.as_ref(), limit)? });
     }
     changes.extend(get_all(matches, "remove").map(|key| Change::Remove { key: key.to_owned() }));
     Ok(changes)
 }
 
-/// A text file as it is.
-fn text_of(path: &str, limit: u64) -> Result<String> {
+/// A text file as it is, for the option that names it.
+fn text_of(option: &str, path: &Path, limit: u64) -> Result<String> {
     let read = || -> std::io::Result<Vec<u8>> {
         let file = std::fs::File::open(path)?;
         let mut bytes = vec![];
@@ -316,12 +317,15 @@ fn text_of(path: &str, limit: u64) -> Result<String> {
         file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    let bytes = read().map_err(|error| Error::io("--set-file: reading", error).file(path))?;
-    Limits::check("--set-file: the file is too long", bytes.len() as u64, limit)
-        .map_err(|error| error.file(path))?;
+    let bytes =
+        read().map_err(|error| Error::io(format!("--{option}: reading"), error).file(path.display()))?;
+    if bytes.len() as u64 > limit {
+        let error = Error::limit(format!("--{option}: the file is too long")).file(path.display());
+        return Err(error.expected(format_args!("at most {limit}")).found(bytes.len()));
+    }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to() as u64;
-        Error::usage("--set-file: not UTF-8 text").file(path).offset(at)
+        Error::usage(format!("--{option}: not UTF-8 text")).file(path.display()).offset(at)
     })
 }
 
@@ -333,6 +337,23 @@ pub(crate) fn shards(matches: &ArgMatches) -> Result<Option<Shards>> {
         Some("keep") => Some(Shards::Keep),
         Some(size) => Some(Shards::Max(parse_size("shard-size", size)?)),
     })
+}
+
+/// `--config` and `--arch`.
+pub(crate) fn config(matches: &ArgMatches) -> Result<ConfigFrom> {
+    let given = matches.get_one::<PathBuf>("config");
+    match (get(matches, "arch"), given) {
+        (Some("none"), Some(_)) => Err(Error::usage("--arch none takes no config, and --config names one")),
+        (Some("none"), None) => Ok(ConfigFrom::Nowhere),
+        (Some(name), _) => {
+            Err(Error::usage("--arch: no such architecture is known").expected("none").found(name))
+        }
+        (None, Some(path)) => {
+            let text = text_of("config", path, modelferry_convert::MAX_CONFIG_BYTES)?;
+            Ok(ConfigFrom::Given(text.into()))
+        }
+        (None, None) => Ok(ConfigFrom::Input),
+    }
 }
 
 /// `--allow`.

@@ -14,5 +14,7 @@ pub fn registry() -> Registry {
     npz_writer::register(&mut registry);
     pytorch_reader::register(&mut registry);
     pytorch_writer::register(&mut registry);
+    hf_reader::register(&mut registry);
+    hf_writer::register(&mut registry);
     registry
 }

@@ -60,6 +60,7 @@ fn convert(
         from: args::get(matches, "from").map(str::to_owned),
         to: args::get(matches, "to").map(str::to_owned),
         options: args::plugin_options(session.registry, matches),
+        config: args::config(matches)?,
         edits: args::edits(matches)?,
         shards: args::shards(matches)?,
         policy: Policy { allow: args::allowed(matches)?, strict: matches.get_flag("strict") },
@@ -101,11 +102,14 @@ fn save(path: &Path, report: &Report, failure: Option<Failure<'_>>) -> Result<()
     write().map_err(|error| Error::io("writing the report", error).file(path.display()))
 }
 
-/// The file that stands for the output: where one shard is enough, an index that was named is not written.
+/// The folder, or the file that stands for the output: where one shard is enough, an index that was named is not
+/// written.
 fn root(report: &Report) -> String {
     match &report.root {
-        Some(root) => Path::new(&report.output).with_file_name(root).display().to_string(),
-        None => report.output.clone(),
+        Some(root) if !report.is_folder => {
+            Path::new(&report.output).with_file_name(root).display().to_string()
+        }
+        _ => report.output.clone(),
     }
 }
 

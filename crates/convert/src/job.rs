@@ -29,9 +29,9 @@ pub type PluginOptions = BTreeMap<String, String>;
 /// One conversion.
 #[derive(Clone, Debug, Default)]
 pub struct Job {
-    /// A model's root file.
+    /// A model's root file, or its folder.
     pub input: PathBuf,
-    /// The file to write.
+    /// The file or folder to write.
     pub output: PathBuf,
     /// Reader, by format; otherwise by content.
     pub from: Option<String>,
@@ -39,6 +39,8 @@ pub struct Job {
     pub to: Option<String>,
     /// Options of reader and writer.
     pub options: PluginOptions,
+    /// Where the model's config comes from.
+    pub config: ConfigFrom,
     /// What is changed on the way.
     pub edits: Edits,
     /// How the output is split; otherwise by its name.
@@ -51,6 +53,18 @@ pub struct Job {
     pub verify: bool,
     /// Replace an output that is there.
     pub force: bool,
+}
+
+/// Where a model's config comes from.
+#[derive(Clone, Debug, Default)]
+pub enum ConfigFrom {
+    /// From the input's folder.
+    #[default]
+    Input,
+    /// This text (`--config FILE`).
+    Given(Arc<str>),
+    /// The model is a bag of tensors and has none (`--arch none`).
+    Nowhere,
 }
 
 /// Which losses are accepted.

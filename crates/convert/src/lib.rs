@@ -19,6 +19,7 @@ pub mod values;
 pub mod verify;
 
 mod capabilities;
+mod config;
 mod host;
 mod pipeline;
 mod policy;
@@ -27,7 +28,8 @@ mod sniff;
 mod watched;
 
 pub use host::Asked;
-pub use job::{Context, Job, PluginOptions, Policy};
+pub use job::{ConfigFrom, Context, Job, PluginOptions, Policy};
+pub use modelferry_hf::config::MAX_BYTES as MAX_CONFIG_BYTES;
 pub use open::{Opened, open};
 pub use pipeline::convert;
 pub use report::Report;

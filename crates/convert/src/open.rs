@@ -4,7 +4,7 @@ use crate::host::{EngineHost, Traces};
 use crate::job::{Context, PluginOptions};
 use crate::watched::watched;
 use crate::{pick, sniff};
-use modelferry_core::expr::Op;
+use modelferry_core::expr::{NodeId, Op};
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
@@ -13,7 +13,7 @@ use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::Source;
 use modelferry_engine::disk::DiskInputs;
 use modelferry_transform::Edits;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -62,13 +62,13 @@ impl Opened {
 
     /// How many files hold tensors: more than one for a sharded source.
     pub fn n_weight_files(&self) -> usize {
-        let mut files = BTreeSet::new();
-        for (_, node) in self.model.nodes.iter() {
-            if let Op::Region { file, .. } = node.op {
-                files.insert(file);
-            }
-        }
-        files.len()
+        let assets: HashSet<NodeId> = self.model.assets.iter().map(|asset| asset.data).collect();
+        let regions = self.model.nodes.iter().filter(|(id, _)| !assets.contains(id));
+        let files = regions.filter_map(|(_, node)| match node.op {
+            Op::Region { file, .. } => Some(file),
+            _ => None,
+        });
+        files.collect::<HashSet<FileId>>().len()
     }
 }
 

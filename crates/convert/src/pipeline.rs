@@ -1,5 +1,6 @@
 //! One conversion from end to end.
 
+use crate::config::Own;
 use crate::host::{EngineHost, Traces};
 use crate::job::{Context, Job};
 use crate::open::{Opened, open_as};
@@ -27,9 +28,10 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let target = pick::target(cx.registry, &job.output, job.to.as_deref(), job.shards)?;
     let info = target.writer.info();
     report.to = Some(info.format);
+    report.is_folder = target.is_folder();
     let verifier = job.verify.then(|| verifier(cx, info.format)).transpose()?;
 
-    let opened = open_as(cx, &job.input, job.from.as_deref(), &job.options, info.place)?;
+    let mut opened = open_as(cx, &job.input, job.from.as_deref(), &job.options, info.place)?;
     report.from = Some(opened.reader.format);
     report.asked.clone_from(&opened.traces.asked);
     let mut in_use: Vec<_> = opened.readers().map(|reader| (reader.format, reader.options)).collect();
@@ -39,14 +41,16 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let writer_options = Options::resolve(info.options, &job.options)?;
     let shards = target.shards.resolve(opened.n_weight_files());
 
+    let config = Own::settle(&mut opened, &job.config, &cx.settings.limits)?;
     let Opened { mut model, inputs, .. } = opened;
     report.losses.append(&mut model.losses);
     let mut traces = Traces::default();
     let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces };
     let result = modelferry_transform::apply(model, &job.edits, target.tensors().ties, &mut host);
     report.asked.append(&mut traces.asked);
-    let (model, losses) = result?;
+    let (mut model, losses) = result?;
     report.losses.extend(losses);
+    report.losses.extend(config.report(&mut model, info.assets));
     report.n_tensors = model.tensors.len() as u64;
     report.n_elements = model.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.n_elements()));
 

@@ -2,11 +2,12 @@
 
 use crate::job::Context;
 use crate::open::read;
+use modelferry_core::inputs::Inputs;
 use modelferry_core::model::TensorIdx;
-use modelferry_core::plugin::{Carries, Reader, WriterInfo};
+use modelferry_core::plugin::{Carries, Place, Reader, WriterInfo};
 use modelferry_core::{Error, Result};
 use modelferry_engine::disk::DiskInputs;
-use modelferry_engine::{Comparison, Source, Tolerance};
+use modelferry_engine::{Comparison, Source, Tolerance, read_items};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -24,8 +25,8 @@ pub(crate) fn check(
 ) -> Result<usize> {
     let inputs = Arc::new(DiskInputs::open(Arc::clone(&cx.io), staged)?.limits(&cx.settings.limits));
     let written = read(cx, inputs, reader, &Default::default())?;
-    let written_source = written.source();
-    let written = &written.model;
+    let (written_source, written_inputs) = (written.source(), Arc::clone(&written.inputs));
+    let (written, written_place) = (&written.model, written.reader.place);
 
     let differs = |what: &'static str, name: &str| {
         Err(Error::difference(what)
@@ -69,5 +70,35 @@ pub(crate) fn check(
         }
     }
     comparison.check_claims()?;
+    if written_place == Place::Folder {
+        compare_assets(cx, source, &*written_inputs)?;
+    }
     Ok(source.model.tensors.len())
+}
+
+/// Compares the files of the model that hold no weights with those in the written folder.
+fn compare_assets(cx: &Context<'_>, source: Source<'_>, written: &dyn Inputs) -> Result<()> {
+    const CHUNK_BYTES: u64 = 1 << 20;
+    for asset in &source.model.assets {
+        let differs = |what: &'static str| {
+            Error::difference(what).file(&asset.name).hint("--verify found it; nothing was published")
+        };
+        let file = written.open(&asset.name)?;
+        let len = source.model.nodes[asset.data].n;
+        if written.len(file) != len {
+            let error = differs("the written file has another length");
+            return Err(error.expected(len).found(written.len(file)));
+        }
+        let mut at = 0;
+        while at < len {
+            cx.control.check()?;
+            let n = CHUNK_BYTES.min(len - at);
+            let expected = read_items(source, cx.settings, asset.data, at, n)?;
+            if written.read_vec(file, at, n, n)? != expected {
+                return Err(differs("the written file is not the source's").offset(at));
+            }
+            at += n;
+        }
+    }
+    Ok(())
 }

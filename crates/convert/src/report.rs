@@ -23,6 +23,8 @@ pub struct Report {
     pub n_elements: u64,
     /// Files written, or to be written: name relative to the output's folder, bytes.
     pub files: Vec<(String, u64)>,
+    /// Whether the output is a folder that holds them.
+    pub is_folder: bool,
     /// The file that stands for the whole.
     pub root: Option<String>,
     /// Files of an earlier output of the same name that are removed, being replaced by fewer or others.
@@ -52,6 +54,7 @@ impl Report {
         object.field("n_tensors", self.n_tensors)?;
         object.field("n_elements", self.n_elements)?;
         object.field("bytes", self.bytes)?;
+        object.field("folder", self.is_folder)?;
         object.field("root", self.root.as_deref())?;
         object.list("files", self.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})))?;
         object.field("removed", self.stale.as_slice())?;

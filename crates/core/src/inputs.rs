@@ -80,9 +80,10 @@ pub struct Window {
     pub len: u64,
 }
 
-/// [`Inputs`] over byte slices: the first file is the root.
+/// [`Inputs`] over byte slices: the first file is the root, or the folder of all of them.
 #[derive(Clone, Debug, Default)]
 pub struct MemInputs {
+    folder: Option<String>,
     names: Vec<String>,
     files: Vec<Arc<[u8]>>,
     by_name: BTreeMap<String, u32>,
@@ -94,7 +95,12 @@ impl MemInputs {
         MemInputs::default().with(name, bytes)
     }
 
-    /// Adds a file beside the root.
+    /// Inputs whose root is the folder `name`.
+    pub fn folder(name: &str) -> MemInputs {
+        MemInputs { folder: Some(name.to_owned()), ..MemInputs::default() }
+    }
+
+    /// Adds a file to the folder.
     pub fn with(mut self, name: &str, bytes: impl Into<Arc<[u8]>>) -> MemInputs {
         self.by_name.insert(name.to_owned(), self.files.len() as u32);
         self.names.push(name.to_owned());
@@ -105,7 +111,7 @@ impl MemInputs {
 
 impl Inputs for MemInputs {
     fn root(&self) -> FileId {
-        FileId(0)
+        if self.folder.is_some() { FileId::FOLDER } else { FileId(0) }
     }
 
     fn open(&self, relative: &str) -> Result<FileId> {
@@ -125,6 +131,9 @@ impl Inputs for MemInputs {
     }
 
     fn name(&self, file: FileId) -> String {
+        if file == FileId::FOLDER {
+            return self.folder.clone().unwrap_or_default();
+        }
         self.names.get(file.0 as usize).cloned().unwrap_or_default()
     }
 

@@ -87,7 +87,8 @@ impl Control {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// Fails if the run is to stop.
+    pub fn check(&self) -> Result<()> {
         match self.is_cancelled() {
             None => Ok(()),
             Some(signal) => Err(Error::interrupted(format!("interrupted by signal {signal}"))),

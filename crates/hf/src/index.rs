@@ -4,6 +4,7 @@
 //! had to say). Read in one pass without a tree, written byte for byte as transformers 5 writes it
 //! (modeling_utils.py: `json.dumps(index, indent=2, sort_keys=True) + "\n"`).
 
+use crate::json::put_string;
 use modelferry_core::error::{Error, Result};
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
@@ -13,7 +14,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::{self, Write};
+use std::fmt;
 
 /// The key of [`Index::metadata`] that holds the bytes of all tensors.
 pub const TOTAL_SIZE: &str = "total_size";
@@ -371,30 +372,6 @@ fn put_value(out: &mut String, value: &Value, indent: usize) {
         // What is left looks the same in both languages.
         value => out.push_str(&value.to_string()),
     }
-}
-
-/// A string as Python's `json` writes it by default: ASCII only.
-fn put_string(out: &mut String, text: &str) {
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            ' '..='~' => out.push(c),
-            c => {
-                for unit in c.encode_utf16(&mut [0; 2]) {
-                    // Writing to a String cannot fail.
-                    let _ = write!(out, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    out.push('"');
 }
 
 #[cfg(test)]

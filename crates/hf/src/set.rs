@@ -2,6 +2,7 @@
 
 use crate::index;
 use crate::shard_name::ShardName;
+use crate::weights::is_index_name;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
 use modelferry_core::model::{Check, Model};
@@ -20,11 +21,6 @@ pub const SHARDS: OptionSpec = OptionSpec {
     default: "set",
     help: "a file named like one of several shards stands for the whole set, or for itself alone",
 };
-
-/// Whether a file of this name is an index rather than tensors.
-pub fn is_index_name(name: &str) -> bool {
-    name.ends_with(".index.json")
-}
 
 /// Bytes of an index that are looked at. Its keys are sorted, so `metadata` and the first file names come early.
 const INDEX_PREFIX: usize = 4096;

@@ -4,10 +4,12 @@ use crate::edits::Edits;
 use crate::names::{all_used, any_match};
 use crate::quantized;
 use modelferry_core::expr::NodeId;
+use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::Model;
 use modelferry_core::{DType, Error, Result};
-use std::collections::HashMap;
+use modelferry_hf::config::Config;
+use std::collections::{BTreeMap, HashMap};
 
 /// What `--dtype` reads and writes: plain floating scalars. float6 and float4 are not among them: in practice their
 /// values are codes under block scales, which a cast would leave behind.
@@ -30,7 +32,7 @@ pub(crate) fn is_exact(from: DType, to: DType) -> bool {
 }
 
 /// Casts floating tensors to `edits.dtype`, except those that `edits.keep_dtype` names.
-pub(crate) fn cast(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
+pub(crate) fn cast(model: &mut Model, edits: &Edits, limits: &Limits, losses: &mut Vec<Loss>) -> Result<()> {
     let Some(to) = edits.dtype else {
         return match edits.keep_dtype.first() {
             Some(glob) => {
@@ -49,7 +51,8 @@ pub(crate) fn cast(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> 
         touched.push(!kept && is_castable(tensor.dtype) && tensor.dtype != to);
     }
     all_used("--keep-dtype", &edits.keep_dtype, &used)?;
-    quantized::refuse(model, &touched)?;
+    quantized::refuse(model, &touched, limits)?;
+    let any_touched = touched.contains(&true);
 
     // Tied tensors share their cast as they share their source.
     let mut casts: HashMap<NodeId, NodeId> = HashMap::new();
@@ -68,5 +71,23 @@ pub(crate) fn cast(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> 
         losses.push(Loss::declared(LossKind::Dtype, &tensor.name, detail).asked());
         tensor.dtype = to;
     }
+    if any_touched {
+        tell_config(model, limits);
+    }
     Ok(())
+}
+
+/// Has the config name the type that most of the floating bytes now have: transformers loads a model in the type that
+/// its config names, whatever its weights are.
+fn tell_config(model: &mut Model, limits: &Limits) {
+    let mut bytes: BTreeMap<DType, u64> = BTreeMap::new();
+    for tensor in model.tensors.iter().filter(|tensor| is_castable(tensor.dtype)) {
+        let sum = bytes.entry(tensor.dtype).or_default();
+        *sum = sum.saturating_add(tensor.byte_len());
+    }
+    let Some((&most, _)) = bytes.iter().max_by_key(|(_, sum)| **sum) else { return };
+    let told = || Config::parse(model.config.as_deref()?, limits).ok()?.with_dtype(most);
+    if let Some(text) = told() {
+        model.config = Some(text.into());
+    }
 }

@@ -5,6 +5,10 @@
 //! still agree). No number is touched: a cast is one more node over the tensor's expression. Whatever is changed is
 //! returned as a [`Loss`], marked as asked for when an option asked for exactly it.
 //!
+//! Two things are looked up in the model's config, where it has one: whether its class ties its output head to its
+//! embedding, and whether it is quantized in its own way. A cast changes the type that the config names; of that the
+//! caller, who knows whether a config is written at all, makes a loss.
+//!
 //! The result is a pure function of model, edits and the answers of the host. The one question asked is whether two
 //! tied tensors that are not the same node hold the same bytes, and only before one of them is dropped.
 
@@ -52,7 +56,7 @@ pub fn apply(
     names::choose(&mut model, edits, &mut losses)?;
     names::strip(&mut model, edits, &mut losses)?;
     names::rename(&mut model, edits, &mut losses)?;
-    dtype::cast(&mut model, edits, &mut losses)?;
+    dtype::cast(&mut model, edits, host.limits(), &mut losses)?;
     ties::settle(&mut model, edits.ties, target_ties, host, &mut losses)?;
     Ok((model, losses))
 }

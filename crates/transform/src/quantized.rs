@@ -1,7 +1,9 @@
 //! Checkpoints that are quantized in their own way must not be cast as if they were plain.
 
+use modelferry_core::limits::Limits;
 use modelferry_core::model::Model;
 use modelferry_core::{DType, Error, Result};
+use modelferry_hf::config::Config;
 use std::collections::HashSet;
 
 /// Endings that stand beside the codes of a scheme, as (ending of the codes, ending of the companion, scheme).
@@ -22,8 +24,17 @@ const SCHEMES: &[(&str, &str, &str)] = &[
     ("blocks", "scales", "MXFP4"),
 ];
 
-/// Refuses a cast that touches a tensor of such a scheme. `touched` says which tensors would be cast.
-pub(crate) fn refuse(model: &Model, touched: &[bool]) -> Result<()> {
+/// Refuses a cast that touches a tensor of such a scheme, or any at all where the config says that the checkpoint is of
+/// one: which tensors it means only the scheme knows. `touched` says which tensors would be cast.
+pub(crate) fn refuse(model: &Model, touched: &[bool], limits: &Limits) -> Result<()> {
+    let config = model.config.as_deref().and_then(|text| Config::parse(text, limits).ok());
+    let first = touched.iter().position(|&touched| touched).and_then(|idx| model.tensors.get(idx));
+    if let (Some(method), Some(first)) = (config.and_then(|config| config.quantization()), first) {
+        return Err(refusal()
+            .tensor(&first.name)
+            .found(format_args!("quantization_config in config.json, {method}"))
+            .hint("leave out --dtype: it is carried as it is"));
+    }
     // Nothing is hashed unless a companion's ending is there at all.
     let suspicious = |name: &str| SCHEMES.iter().any(|(_, companion, _)| ends_with_part(name, companion));
     if !model.tensors.iter().any(|tensor| suspicious(&tensor.name)) {
@@ -51,16 +62,18 @@ pub(crate) fn refuse(model: &Model, touched: &[bool]) -> Result<()> {
                 continue;
             }
             if touched_names.contains(codes.as_str()) || touched_names.contains(tensor.name.as_str()) {
-                return Err(Error::unsupported(
-                    "--dtype: a quantized checkpoint cannot be cast as if it were plain",
-                )
-                .tensor(codes)
-                .found(format_args!("{scheme}, with {:?}", tensor.name))
-                .hint("leave out --dtype, or name both in --keep-dtype"));
+                return Err(refusal()
+                    .tensor(codes)
+                    .found(format_args!("{scheme}, with {:?}", tensor.name))
+                    .hint("leave out --dtype, or name both in --keep-dtype"));
             }
         }
     }
     Ok(())
+}
+
+fn refusal() -> Error {
+    Error::unsupported("--dtype: a quantized checkpoint cannot be cast as if it were plain")
 }
 
 /// Whether `name` ends with `ending`, and that at the start of a component.

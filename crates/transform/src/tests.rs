@@ -280,3 +280,81 @@ fn tied_tensors_share_their_cast() {
     assert!(model.ties.is_empty());
     assert!(losses.iter().any(|loss| loss.starts_with(LossKind::TieCopied.name())));
 }
+
+/// The same model with this config.
+fn with_config(mut model: Model, config: &str) -> Model {
+    model.config = Some(config.into());
+    model
+}
+
+#[test]
+fn a_head_is_dropped_where_the_config_ties_it() {
+    let tied = |names: &[&str], config: &str| {
+        let tensors: Vec<(&str, DType)> = names.iter().map(|&name| (name, DType::F32)).collect();
+        let mut model = with_config(model(&tensors), config);
+        model.ties.push((0..names.len()).collect());
+        model
+    };
+    let ties = r#"{"tie_word_embeddings": true}"#;
+    let names = ["lm_head.weight", "model.embed_tokens.weight"];
+    let (left, losses, _) = check(tied(&names, ties), &Edits::default(), Carries::No, Some(true)).unwrap();
+    assert_eq!(left, "model.embed_tokens.weight:f32");
+    let dropped = "tie-dropped: lm_head.weight: tied to \"model.embed_tokens.weight\", as the config says, and not written";
+    assert_eq!(losses, [dropped]);
+
+    let copied = |model: Model, equal: Option<bool>| {
+        let (left, losses, _) = check(model, &Edits::default(), Carries::No, equal).unwrap();
+        (left.split(' ').count(), losses.iter().filter(|loss| loss.starts_with("tie-copied")).count())
+    };
+    // The bytes differ; the config says no, or nothing; something else is in the group; there is no head, no embedding.
+    assert_eq!(copied(tied(&names, ties), Some(false)), (2, 1));
+    assert_eq!(copied(tied(&names, r#"{"tie_word_embeddings": false}"#), None), (2, 1));
+    assert_eq!(copied(tied(&names, "{}"), None), (2, 1));
+    assert_eq!(copied(tied(&["wte.weight", "lm_head.weight", "other.weight"], ties), None), (3, 2));
+    assert_eq!(copied(tied(&["shared.weight", "encoder.embed_tokens.weight"], ties), None), (2, 1));
+    assert_eq!(copied(tied(&["a.lm_head.weight", "b.lm_head.weight"], ties), None), (2, 1));
+    assert_eq!(
+        copied(tied(&["shared.weight", "encoder.embed_tokens.weight", "lm_head.weight"], ties), Some(true)),
+        (2, 1)
+    );
+    // A target that holds ties keeps this one.
+    let kept = check(tied(&names, ties), &Edits::default(), Carries::Yes, None).unwrap();
+    assert_eq!((kept.1.len(), kept.2.ties.len()), (0, 1));
+    let edits = Edits { ties: Ties::Copy, ..Edits::default() };
+    assert_eq!(check(tied(&names, ties), &edits, Carries::No, None).unwrap().0.split(' ').count(), 2);
+}
+
+#[test]
+fn a_config_names_the_type_that_most_weights_have() {
+    let told = |tensors: &[(&str, DType)], edits: &Edits, config: &str| {
+        check(with_config(model(tensors), config), edits, Carries::No, None)
+            .unwrap()
+            .2
+            .config
+            .unwrap()
+            .to_string()
+    };
+    let floats = [("a", DType::F32), ("b", DType::F32), ("c", DType::F32), ("n", DType::I64)];
+    let half = Edits { dtype: Some(DType::F16), ..Edits::default() };
+    let (f32, f16) = (r#"{ "dtype":"float32" }"#, r#"{ "dtype":"float16" }"#);
+    assert_eq!(told(&floats, &half, f32), f16);
+    assert_eq!(told(&floats, &Edits::default(), f16), f16);
+    let mostly = Edits { keep_dtype: globs(&["a", "b"]), ..half.clone() };
+    assert_eq!(told(&floats, &mostly, f32), f32);
+    // Nothing is cast, so nothing is said.
+    let bf16 = r#"{"torch_dtype": "bfloat16"}"#;
+    assert_eq!(told(&floats, &Edits { dtype: Some(DType::F32), ..Edits::default() }, bf16), bf16);
+    assert_eq!(told(&floats, &half, "{}"), "{}");
+}
+
+#[test]
+fn a_config_that_says_quantized_is_believed() {
+    let config = r#"{"quantization_config": {"quant_method": "bitsandbytes"}}"#;
+    let quantized = || with_config(model(&[("a.weight", DType::U8), ("norm.weight", DType::F32)]), config);
+    let half = Edits { dtype: Some(DType::F16), ..Edits::default() };
+    let text = "tensor \"norm.weight\": --dtype: a quantized checkpoint cannot be cast as if it were plain, found \
+                quantization_config in config.json, bitsandbytes (leave out --dtype: it is carried as it is)";
+    fails(quantized(), &half, ErrorKind::Unsupported, text);
+    let (names, losses, _) = check(quantized(), &Edits::default(), Carries::No, None).unwrap();
+    assert_eq!((names.as_str(), losses.len()), ("a.weight:u8 norm.weight:f32", 0));
+}

@@ -6,11 +6,12 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, TensorIdx};
 use modelferry_core::plugin::{Answer, Carries, Host, Query};
 use modelferry_core::{DType, Error, Result};
+use modelferry_hf::config::Config;
 
 /// Settles every tie for a target that can or cannot hold them.
 ///
-/// `auto` keeps where the target can and copies where it cannot. It never drops: that a loader would tie the names
-/// again is known only from a configuration, and none is read yet.
+/// `auto` keeps where the target can. Where it cannot, it drops the output head that shares its storage with an
+/// embedding, if the config says that the model's class ties them again, and copies all others.
 pub(crate) fn settle(
     model: &mut Model,
     wish: Ties,
@@ -33,6 +34,9 @@ pub(crate) fn settle(
                 .hint("pass --ties copy or --ties drop"))
         }
         (Ties::Auto, Carries::No) | (Ties::Copy, _) => {
+            if wish == Ties::Auto {
+                drop_heads(model, host, losses)?;
+            }
             for group in std::mem::take(&mut model.ties) {
                 for &idx in &group[1..] {
                     let detail = format!("was tied to {:?}, written as a copy", model.tensors[group[0]].name);
@@ -62,6 +66,66 @@ pub(crate) fn settle(
             Ok(())
         }
     }
+}
+
+/// Ends of the names of embeddings, as transformers' classes have them.
+const EMBEDDINGS: [&str; 10] = [
+    "embed_tokens.weight",
+    "wte.weight",
+    "word_embeddings.weight",
+    "word_embedding.weight",
+    "tok_embeddings.weight",
+    "embed_in.weight",
+    "shared.weight",
+    "wemb.weight",
+    "embeddings.weight",
+    "embedding.weight",
+];
+
+/// Ends of the names of output heads that are tied to them.
+const HEADS: [&str; 8] = [
+    "lm_head.weight",
+    "embed_out.weight",
+    "proj_out.weight",
+    "output.weight",
+    "head.weight",
+    "lm_head.decoder.weight",
+    "predictions.decoder.weight",
+    "generator_lm_head.weight",
+];
+
+/// Whether a name ends with one of these, and that at the start of a component.
+fn ends_with(name: &str, endings: &[&str]) -> bool {
+    endings
+        .iter()
+        .any(|end| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+}
+
+/// Drops output heads that are tied to an embedding, where the config says that they will be again.
+fn drop_heads(model: &mut Model, host: &mut dyn Host, losses: &mut Vec<Loss>) -> Result<()> {
+    let config = model.config.as_deref().and_then(|text| Config::parse(text, host.limits()).ok());
+    if config.and_then(|config| config.ties_embeddings()) != Some(true) {
+        return Ok(());
+    }
+    let mut keep = vec![true; model.tensors.len()];
+    for group in &model.ties {
+        let is_one_of = |idx: TensorIdx, endings: &[&str]| ends_with(&model.tensors[idx].name, endings);
+        // A group with something else in it is not what the class ties.
+        if !group.iter().all(|&idx| is_one_of(idx, &EMBEDDINGS) || is_one_of(idx, &HEADS)) {
+            continue;
+        }
+        let Some(&first) = group.iter().find(|&&idx| is_one_of(idx, &EMBEDDINGS)) else { continue };
+        for &idx in group.iter().filter(|&&idx| is_one_of(idx, &HEADS)) {
+            let (embedding, head) = (&model.tensors[first], &model.tensors[idx]);
+            if is_equal(model, embedding.data, head.data, host)? {
+                let detail = format!("tied to {:?}, as the config says, and not written", embedding.name);
+                losses.push(Loss::declared(LossKind::TieDropped, &head.name, detail));
+                keep[idx] = false;
+            }
+        }
+    }
+    crate::retain(model, &keep);
+    Ok(())
 }
 
 fn is_equal(model: &Model, a: NodeId, b: NodeId, host: &mut dyn Host) -> Result<bool> {
