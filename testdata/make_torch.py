@@ -18,6 +18,7 @@ from huggingface_hub import save_torch_state_dict
 import rawtorch as raw
 from make_safetensors import SEED, float8, names, rng, specials, tiny_llama
 from rawfiles import Member, zip_file
+from scripted import Scripted
 
 SAVE = "torch.save"
 HAND = "hand"
@@ -228,27 +229,14 @@ def without_paths(data):
     return zip_file(entries)
 
 
-class Scripted(torch.nn.Module):
-    """Parameters, a buffer and a module in a module; the constants of torch's own modules would come in chance order."""
-
-    def __init__(self, inner=None):
-        super().__init__()
-        self.weight = torch.nn.Parameter(matrix("scripted", 3, 3))
-        self.register_buffer("steps", torch.tensor([5, 6, 7]))
-        self.inner = inner or torch.nn.Identity()
-
-    def forward(self, x):
-        """Something of each."""
-        return self.inner(x @ self.weight) + self.steps
-
-
 def modules(put):
     """What torch.nn, TorchScript and torch.export make."""
     model = Tiny().eval()
     put("state-dict.pt", save(model.state_dict(), "state-dict.pt"), SAVE, "a module's state dict with its _metadata")
     put("state-dict-legacy.pt", legacy(model.state_dict()), SAVE + ", storage keys renamed", "the same, legacy stream")
     buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(Scripted(Scripted()).half()), buffer)
+    scripted = Scripted(matrix("scripted", 3, 3), Scripted(matrix("scripted inside", 3, 3))).half()
+    torch.jit.save(torch.jit.script(scripted), buffer)
     put("torchscript.pt", without_paths(buffer.getvalue()), "torch.jit.save, written again by hand",
         "TorchScript, the paths of its sources shortened")
     program = torch.export.export(model, (torch.ones(1, 2, 5),))
