@@ -20,12 +20,16 @@ from pathlib import Path
 
 import make_bad_npz
 import make_bad_safetensors
+import make_bad_torch
+import make_checkpoints
 import make_npz
 import make_owners
 import make_safetensors
+import make_torch
 
 HERE = Path(__file__).parent
 PACKAGES = ("numpy", "ml_dtypes", "safetensors", "torch", "huggingface_hub")
+MODULES = (make_safetensors, make_npz, make_torch, make_checkpoints, make_bad_safetensors, make_bad_npz, make_bad_torch)
 
 
 class Out:
@@ -75,7 +79,7 @@ class Out:
 def make(root):
     """Makes everything below `root`; returns the names of the files, ORIGIN.md included."""
     out = Out(root)
-    for module in (make_safetensors, make_npz, make_bad_safetensors, make_bad_npz):
+    for module in MODULES:
         module.make(out)
     make_owners.make(out)
     (root / "ORIGIN.md").write_text(out.origin(), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import struct
 
-from rawfiles import Member, deflate, npy, zip_file
+from rawfiles import Member, deflate, foreign, npy, zip_file
 
 DATA = struct.pack("<4f", 1, 2, 3, 4)
 COMMAND = "touch pwned"
@@ -29,6 +29,7 @@ def npy_files():
     """(name, bytes) of every bad npy file."""
     good = array()
     yield "file-empty", b""
+    yield from foreign(good)
     yield "file-magic-only", good[:6]
     yield "file-cut-in-version", good[:7]
     yield "file-cut-in-length", good[:9]
@@ -199,7 +200,7 @@ def npz_files():
     whole = zip_file(two)
     zeros = npy("|u1", (3_000_000,), bytes(3_000_000))
 
-    yield "file-cut-in-half", whole[: len(whole) // 2]
+    yield from foreign(whole)
     yield "file-cut-in-directory", whole[:-40]
     yield "file-cut-one-byte", whole[:-1]
     yield "file-local-header-only", good[:30]

@@ -4,7 +4,7 @@ import json
 import struct
 
 from make_safetensors import by_hand, f32
-from rawfiles import entry, safetensors
+from rawfiles import entry, foreign, safetensors
 
 DATA = f32(1, 2, 3, 4)
 GOOD = {"a": entry("F32", [2], 0, 8), "b": entry("F32", [2], 8, 16)}
@@ -33,11 +33,7 @@ def files():
     deep = b"[" * 10_000
     yield "file-empty", b""
     yield "file-seven-bytes", good[:7]
-    yield "file-zeros", b"\0" * 64
-    yield "file-git-lfs-pointer", (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
-                                   + b"\nsize 548105171\n")
-    yield "file-html", b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body></body></html>\n"
-    yield "file-gzip", bytes.fromhex("1f8b08000000000000ff") + good
+    yield from foreign(good)
 
     yield "length-0", raw(header, length=0)
     yield "length-1", raw(header, length=1)
@@ -186,6 +182,10 @@ def indexes():
     """(name, text or bytes of the index, shards) of every bad index."""
     good = {"a": "one.safetensors", "b": "two.safetensors"}
     both = shards()
+    for name, data in foreign(index(good).encode()):
+        yield name, data, both
+    # A shard of which only the pointer was fetched.
+    yield "file-is-git-lfs-pointer", index(good), {**both, "two.safetensors": dict(foreign(b""))["file-git-lfs-pointer"]}
     yield "not-json", "weights, please", both
     yield "empty-file", "", both
     yield "array", "[]", both

@@ -19,6 +19,16 @@ def safetensors(header, data=b"", *, length=None, pad=True):
     return struct.pack("<Q", len(header) if length is None else length) + header + data
 
 
+def foreign(good):
+    """(name, bytes) of what lies under a model's name when something else was saved there, or `good` only in part."""
+    yield "file-zeros", b"\0" * 64
+    yield "file-git-lfs-pointer", (b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
+                                   + b"\nsize 548105171\n")
+    yield "file-html", b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head><body></body></html>\n"
+    yield "file-gzip", bytes.fromhex("1f8b08000000000000ff") + good
+    yield "file-cut-in-half", good[: len(good) // 2]
+
+
 def entry(dtype, shape, begin, end):
     """One tensor's value in a safetensors header."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}

@@ -25,6 +25,7 @@ TYPES = {
     "f64": ("F64", np.float64, "float64"),
     "c64": ("C64", np.complex64, "complex64"),
     "c128": (None, np.complex128, "complex128"),
+    "c32": (None, None, "complex32"),
     "f8_e4m3": ("F8_E4M3", ml_dtypes.float8_e4m3fn, "float8_e4m3fn"),
     "f8_e5m2": ("F8_E5M2", ml_dtypes.float8_e5m2, "float8_e5m2"),
     "f8_e4m3fnuz": ("F8_E4M3FNUZ", ml_dtypes.float8_e4m3fnuz, "float8_e4m3fnuz"),
@@ -71,10 +72,13 @@ def of_torch(tensor):
     """A torch tensor of any strides."""
     import torch
 
-    dtype = FROM_TORCH[str(tensor.dtype).removeprefix("torch.")]
-    flat = tensor.detach().contiguous().reshape(-1)
+    tensor = tensor.detach().resolve_conj().resolve_neg()
+    flat = tensor.contiguous().reshape(-1)
     data = flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
-    return Tensor(dtype, tuple(tensor.shape), data)
+    if tensor.dtype == torch.float4_e2m1fn_x2:
+        # One element of torch's is two of everybody's.
+        return Tensor("f4_e2m1", (*tensor.shape[:-1], tensor.shape[-1] * 2), data)
+    return Tensor(FROM_TORCH[str(tensor.dtype).removeprefix("torch.")], tuple(tensor.shape), data)
 
 
 def to_torch(tensor):

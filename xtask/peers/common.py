@@ -21,6 +21,7 @@ TESTDATA = Path(__file__).resolve().parents[2] / "testdata"
 
 # Names of options and codes, in one place.
 ALLOW_OVERFLOW = ("--allow", "overflow")
+EXIT_AMBIGUOUS = 4
 EXIT_MALFORMED = 10
 EXIT_UNSUPPORTED = 11
 EXIT_CANNOT_REPRESENT = 12
@@ -140,6 +141,7 @@ class Judge:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
         self.reports = []
+        self.versions = {}  # of programs that are no packages of this Python
         self.started = time.monotonic()
 
     def run(self, *arguments):
@@ -154,6 +156,14 @@ class Judge:
         check(result.returncode == 0, f"convert {source.name} {target.name} {' '.join(map(str, options))}: "
                                       f"exit {result.returncode}: {told(result)}")
         return target
+
+    def convert_into(self, source, target, *options):
+        """Converts into a Hugging Face directory, which must succeed; returns what the JSON report says."""
+        target.parent.mkdir(parents=True, exist_ok=True)
+        result = self.run("convert", source, f"{target}/", "--json", *options)
+        check(result.returncode == 0, f"convert {source.name} {target.name}/ {' '.join(map(str, options))}: "
+                                      f"exit {result.returncode}: {told(result)}")
+        return json.loads(result.stdout)
 
     def inspect(self, path):
         """The tensors that `inspect --json` lists."""
@@ -180,7 +190,8 @@ class Judge:
 
     def report(self, case, ok):
         """Prints a case's line."""
-        line = {"suite": self.suite, "case": case.name, "program": case.program, "version": version(case.program),
+        line = {"suite": self.suite, "case": case.name, "program": case.program,
+                "version": self.versions.get(case.program) or version(case.program),
                 "direction": case.direction, "ok": ok, "files_opened": case.files, "values_compared": case.values,
                 "detail": "; ".join(case.details)}
         self.reports.append(line)

@@ -3,8 +3,8 @@
 
     python judge.py SUITE --modelferry BIN --work DIR [--full]
 
-Prints one JSON line for each check and a summary; exits 1 if a check failed or none ran. Suites: safetensors, numpy,
-torch, transformers. Needs the packages of requirements.txt beside this file, and no network.
+Prints one JSON line for each check and a summary; exits 1 if a check failed or none ran. Needs the packages of
+requirements.txt beside this file, and no network but for the suites that `cargo xtask peers` runs with --full alone.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 
-SUITES = ("safetensors", "numpy", "torch", "transformers")
+SUITES = ("hf", "numpy", "old_torch", "pytorch", "safetensors", "torch", "transformers")
 
 
 def main():

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 import bits
 import models
 import theirs
-from common import EXIT_UNSUPPORTED, OURS_TO_THEIRS, ROUND_TRIP, TESTDATA, THEIRS_TO_OURS, check
+from common import OURS_TO_THEIRS, ROUND_TRIP, TESTDATA, THEIRS_TO_OURS, check
 
 PROGRAM = "safetensors"
 SAVED_BY_NUMPY = [name for name, row in bits.TYPES.items() if row[0] and row[1]]
@@ -38,7 +38,6 @@ def run(judge):
     from_numpy(judge)
     sharded_by_us(judge)
     sharded_by_them(judge)
-    output_directory(judge)
 
 
 def save(path, tensors, metadata):
@@ -152,14 +151,3 @@ def sharded_by_them(judge):
         found = theirs.read_npz(case.convert(index, "out.npz"), {name: tensor.dtype for name, tensor in tensors.items()})
         case.same(tensors, found, "into npz")
         case.opened(3)
-
-
-def output_directory(judge):
-    """An OUTPUT that names a directory is refused until directories are there."""
-    with judge.case("output directory", PROGRAM, ROUND_TRIP) as case:
-        source = save(case.path("in.safetensors"), {"w": models.random("f32", (3,))}, None)
-        case.path("out").mkdir()
-        result = judge.run("convert", source, case.path("out"))
-        check(result.returncode == EXIT_UNSUPPORTED, f"exit {result.returncode}, expected {EXIT_UNSUPPORTED}")
-        check(not list(case.path("out").iterdir()), "something was written")
-        case.opened()

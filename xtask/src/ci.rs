@@ -25,9 +25,9 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     }
     step("tidy", &mut tally, || Ok(((), tidy::check()?)));
     step("licences", &mut tally, || Ok(((), licences::check()?)));
-    let outcome = step("test", &mut tally, test::run);
-    if let Some(outcome) = &outcome {
-        conformance::print_matrix(outcome);
+    let found = step("test", &mut tally, test::run);
+    if let Some(found) = &found {
+        conformance::print_matrix(&found.outcome);
     }
     let judged = step("peers", &mut tally, || peers::run(&[], false));
     if is_full {
@@ -36,9 +36,9 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
         step("more mutations", &mut tally, || Ok(((), fuzz::full())));
         let judged_fully = step("peers, every case", &mut tally, || peers::run(&[], true));
         let measured = step("bench", &mut tally, || bench::run(&bench::Wanted::default()));
-        if let (true, Some(outcome), Some(judged)) = (tally.is_green(), &outcome, &judged) {
+        if let (true, Some(found), Some(judged)) = (tally.is_green(), &found, &judged) {
             let mut evidence = Evidence::load().unwrap_or_default();
-            evidence.set("conformance", evidence::of_conformance(outcome));
+            evidence.set("conformance", evidence::of_conformance(found));
             evidence.set("peers", evidence::of_peers(judged));
             evidence.set("peers_full", judged_fully.as_ref().map(evidence::of_peers).unwrap_or_default());
             evidence.set("bench", measured.unwrap_or_default());
@@ -50,8 +50,8 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     } else {
         step("bench, small and for its memory", &mut tally, || bench::run(&bench::Wanted::quick()));
     }
-    if let (Some(outcome), Some(judged)) = (&outcome, &judged) {
-        step("evidence", &mut tally, || Ok(((), evidence::compare(outcome, judged))));
+    if let (Some(found), Some(judged)) = (&found, &judged) {
+        step("evidence", &mut tally, || Ok(((), evidence::compare(found, judged))));
     } else {
         tally.fail("evidence", "nothing to compare: conformance or peers did not run");
     }

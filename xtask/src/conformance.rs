@@ -3,15 +3,28 @@
 use crate::flags::Flags;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
-use modelferry_conformance::{Outcome, SuiteOptions, Verdict};
+use modelferry_conformance::{Mutations, Outcome, SuiteOptions, Verdict};
 use std::collections::BTreeSet;
 
 /// Random expressions beyond the usual ones that a full run evaluates.
 const MORE_SEEDS: u64 = 5_000;
 
+const MUTATIONS: &str = "mutations";
+
+/// What a whole run found.
+pub(crate) struct Found {
+    /// By the checks.
+    pub(crate) outcome: Outcome,
+    /// By the proof that they can fail.
+    pub(crate) mutations: Mutations,
+}
+
 /// `cargo xtask conformance`.
 pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
-    let (outcome, mut tally) = run()?;
+    if flags.has("--mutate") {
+        return Ok(mutate().1.finish());
+    }
+    let (outcome, mut tally) = checks()?;
     print_matrix(&outcome);
     if flags.has("--full") {
         tally.add(more_seeds()?);
@@ -19,8 +32,31 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     Ok(tally.finish())
 }
 
+/// Runs every check, and the proof that they can fail.
+pub(crate) fn run() -> Result<(Found, Tally), Stop> {
+    let (outcome, mut tally) = checks()?;
+    let (mutations, found) = mutate();
+    tally.add(found);
+    Ok((Found { outcome, mutations }, tally))
+}
+
+/// Spoils conversions on purpose, prints each way to do that with its counts.
+fn mutate() -> (Mutations, Tally) {
+    println!("conversions spoilt on purpose, and how many of them the suite noticed");
+    let registry = modelferry_cli::builtin::registry();
+    let mutations = modelferry_conformance::mutate(registry, &run::root().join("testdata"));
+    let mut tally = Tally::default();
+    for mutated in &mutations.kinds {
+        println!("{:>7}  {:>7}  {}", mutated.n_tried, mutated.n_caught, mutated.kind);
+        tally.pass(MUTATIONS, mutated.n_caught);
+    }
+    mutations.failures.iter().for_each(|failure| tally.fail(MUTATIONS, failure));
+    tally.must_have_run(MUTATIONS);
+    (mutations, tally)
+}
+
 /// Runs every check, prints each with its count.
-pub(crate) fn run() -> Result<(Outcome, Tally), Stop> {
+fn checks() -> Result<(Outcome, Tally), Stop> {
     let options = SuiteOptions { binary: Some(run::build_modelferry()?), ..SuiteOptions::default() };
     Ok(suite(&options))
 }
@@ -50,6 +86,7 @@ fn suite(options: &SuiteOptions) -> (Outcome, Tally) {
     let registry = modelferry_cli::builtin::registry();
     let outcome = modelferry_conformance::run(&registry, &run::root().join("testdata"), options);
     let mut tally = tally(&outcome);
+    tally.check("conformance", !outcome.pairs.is_empty(), || "no reader met a writer".to_owned());
     for format in registry.readers().map(|reader| reader.info().format) {
         let is_met = outcome.pairs.iter().any(|pair| pair.reader == format);
         tally.check("conformance", is_met, || format!("no model was read by the reader of {format}"));
@@ -74,7 +111,6 @@ fn tally(outcome: &Outcome) -> Tally {
     for failure in &outcome.failures {
         tally.fail("conformance", failure);
     }
-    tally.check("conformance", !outcome.pairs.is_empty(), || "no reader met a writer".to_owned());
     tally.pass("conformance", n_checked.saturating_sub(outcome.failures.len() as u64));
     tally
 }

@@ -3,12 +3,12 @@
 //! The README's tables are made from it, `ci` compares its counts with those of its own run, and only a run of
 //! everything writes it. So a check that silently stops running turns the next `ci` red.
 
-use crate::conformance;
+use crate::conformance::{self, Found};
 use crate::flags::Flags;
 use crate::peers::{self, Case, Judged};
 use crate::run::{self, Stop};
 use crate::tally::Tally;
-use modelferry_conformance::{Outcome, Verdict};
+use modelferry_conformance::{Mutated, Verdict};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -22,14 +22,21 @@ const HINT: &str = "look at the difference, then run `cargo xtask ci --full`, or
 pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     let mut tally = Tally::default();
     if flags.has("--bless") {
-        let (outcome, found) = conformance::run()?;
-        tally.add(found);
-        let (judged, found) = peers::run(&[], false)?;
-        tally.add(found);
+        let (found, counts) = conformance::run()?;
+        tally.add(counts);
+        let judged = if flags.has("--own") {
+            None
+        } else {
+            let (judged, counts) = peers::run(&[], false)?;
+            tally.add(counts);
+            Some(judged)
+        };
         if tally.is_green() {
             let mut evidence = Evidence::load().unwrap_or_default();
-            evidence.set("conformance", of_conformance(&outcome));
-            evidence.set("peers", of_peers(&judged));
+            evidence.set("conformance", of_conformance(&found));
+            if let Some(judged) = judged {
+                evidence.set("peers", of_peers(&judged));
+            }
             evidence.save()?;
         } else {
             println!("nothing is written: evidence is of runs that passed");
@@ -89,6 +96,7 @@ impl Evidence {
         BTreeMap::from([
             ("pairs", pairs_table(&section("conformance"))),
             ("checks", checks_table(&section("conformance"))),
+            ("mutations", mutations_table(&section("conformance"))),
             ("programs", programs_table(&peers)),
             ("not-judged", not_judged_list(&peers)),
             ("bench", crate::bench::table::markdown(&section("bench"))),
@@ -98,11 +106,11 @@ impl Evidence {
 }
 
 /// Compares the counts of this run with the file.
-pub(crate) fn compare(outcome: &Outcome, judged: &Judged) -> Tally {
+pub(crate) fn compare(found: &Found, judged: &Judged) -> Tally {
     let mut tally = Tally::default();
     match Evidence::load() {
         Ok(evidence) => {
-            for (section, found) in [("conformance", of_conformance(outcome)), ("peers", of_peers(judged))] {
+            for (section, found) in [("conformance", of_conformance(found)), ("peers", of_peers(judged))] {
                 let committed = evidence.0.get(section).cloned().unwrap_or_default();
                 let mut different = vec![];
                 differences(section, &committed, &found, &mut different);
@@ -164,7 +172,8 @@ fn differences(place: &str, committed: &Value, found: &Value, out: &mut Vec<Stri
 }
 
 /// The part of the file about conformance.
-pub(crate) fn of_conformance(outcome: &Outcome) -> Value {
+pub(crate) fn of_conformance(found: &Found) -> Value {
+    let Found { outcome, mutations } = found;
     let checks: Map<String, Value> =
         outcome.checks.iter().map(|(name, n)| ((*name).to_owned(), (*n).into())).collect();
     let mut pairs: BTreeMap<String, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
@@ -172,7 +181,10 @@ pub(crate) fn of_conformance(outcome: &Outcome) -> Value {
         let of_pair = pairs.entry(format!("{} to {}", pair.reader, pair.writer)).or_default();
         of_pair.entry(word(pair.verdict)).or_default().insert(&pair.model);
     }
-    json!({"checks": checks, "pairs": pairs})
+    let counts = |mutated: &Mutated| json!({"tried": mutated.n_tried, "caught": mutated.n_caught});
+    let mutations: Map<String, Value> =
+        mutations.kinds.iter().map(|mutated| (mutated.kind.to_owned(), counts(mutated))).collect();
+    json!({"checks": checks, "mutations": mutations, "pairs": pairs})
 }
 
 fn word(verdict: Verdict) -> &'static str {
@@ -222,6 +234,14 @@ fn checks_table(conformance: &Value) -> String {
     let mut text = "| check | cases |\n|---|---:|\n".to_owned();
     for (name, n) in conformance["checks"].as_object().into_iter().flatten() {
         text += &format!("| {name} | {n} |\n");
+    }
+    text
+}
+
+fn mutations_table(conformance: &Value) -> String {
+    let mut text = "| what was spoilt on purpose | conversions | noticed |\n|---|---:|---:|\n".to_owned();
+    for (kind, counts) in conformance["mutations"].as_object().into_iter().flatten() {
+        text += &format!("| {kind} | {} | {} |\n", counts["tried"], counts["caught"]);
     }
     text
 }
@@ -286,6 +306,7 @@ fn fill(text: &str, tables: &BTreeMap<&str, String>) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use modelferry_conformance::{Mutations, Outcome};
 
     #[test]
     fn markers_are_filled_again_and_again() {
@@ -348,6 +369,10 @@ mod tests {
                 .to_vec(),
             ..Outcome::default()
         };
-        assert!(pairs_table(&of_conformance(&outcome)).ends_with("| x | y | 2 | 0 | 1 |\n"));
+        let mutated = Mutated { kind: "a bit", n_tried: 3, n_caught: 2 };
+        let mutations = Mutations { kinds: vec![mutated], ..Mutations::default() };
+        let conformance = of_conformance(&Found { outcome, mutations });
+        assert!(pairs_table(&conformance).ends_with("| x | y | 2 | 0 | 1 |\n"));
+        assert!(mutations_table(&conformance).ends_with("| a bit | 3 | 2 |\n"));
     }
 }

@@ -47,8 +47,8 @@ const TASKS: [Task; 10] = [
     },
     Task {
         name: "conformance",
-        usage: "[--full]",
-        help: "every reader x every writer x every model of testdata",
+        usage: "[--full] [--mutate]",
+        help: "every reader x every writer x every model of testdata; --mutate: that the suite fails when it should",
         run: conformance::main,
     },
     Task {
@@ -83,8 +83,8 @@ const TASKS: [Task; 10] = [
     },
     Task {
         name: "evidence",
-        usage: "[--tables] [--bless]",
-        help: "compares README.md with EVIDENCE.json; --tables rewrites its tables; --bless counts anew, then both",
+        usage: "[--tables] [--bless] [--own]",
+        help: "compares README.md with EVIDENCE.json; --tables rewrites its tables; --bless counts anew, with --own no peers",
         run: evidence::main,
     },
     Task {

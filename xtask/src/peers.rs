@@ -51,6 +51,11 @@ pub(crate) fn run(names: &[String], full: bool) -> Result<(Judged, Tally), Stop>
     let mut judged = Judged::default();
     let mut tally = Tally::default();
     for suite in known.iter().filter(|suite| names.is_empty() || names.contains(suite)) {
+        // By its name it can be had alone.
+        if !full && names.is_empty() && is_full_only(suite)? {
+            println!("{suite}: with --full only");
+            continue;
+        }
         judge(&python, &binary, suite, full, &mut judged, &mut tally)?;
     }
     if names.is_empty() {
@@ -102,6 +107,13 @@ fn suites() -> Result<Vec<String>, Stop> {
     }
     found.sort();
     if found.is_empty() { Err(Stop::new("xtask/peers has no suites")) } else { Ok(found) }
+}
+
+/// Whether a suite says that it belongs to a full run.
+fn is_full_only(suite: &str) -> Result<bool, Stop> {
+    let path = folder().join(format!("suite_{suite}.py"));
+    let text = fs::read_to_string(&path).map_err(run::at(&path))?;
+    Ok(text.lines().any(|line| line == "FULL_ONLY = True"))
 }
 
 fn judge(
@@ -271,6 +283,13 @@ mod tests {
         assert!(!is_green("numpy\n", &cases));
         let unopened = Case { n_files: 0, ..cases[0].clone() };
         assert!(!is_green("numpy==2.0\n", &[unopened]));
+    }
+
+    #[test]
+    fn suites_say_whether_they_belong_to_a_full_run() {
+        assert!(is_full_only("old_torch").unwrap());
+        assert!(!is_full_only("torch").unwrap());
+        assert!(is_full_only("none").is_err());
     }
 
     #[test]

@@ -1,22 +1,22 @@
 //! `cargo xtask test`: everything that needs cargo alone.
 
+use crate::conformance::{self, Found};
+use crate::faults;
 use crate::flags::Flags;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
-use crate::{conformance, faults};
-use modelferry_conformance::Outcome;
 use modelferry_conformance::faults::Depth;
 
 /// `cargo xtask test`.
 pub(crate) fn main(_: Flags) -> Result<u8, Stop> {
-    let (outcome, tally) = run()?;
-    conformance::print_matrix(&outcome);
+    let (found, tally) = run()?;
+    conformance::print_matrix(&found.outcome);
     Ok(tally.finish())
 }
 
 /// The tests of all crates (the short mutation loops among them), the fault loops, then conformance, which replays
-/// the corpus of bad files too.
-pub(crate) fn run() -> Result<(Outcome, Tally), Stop> {
+/// the corpus of bad files too, and the proof that it can fail.
+pub(crate) fn run() -> Result<(Found, Tally), Stop> {
     let mut tally = Tally::default();
     {
         let _step = run::step("cargo test");
@@ -27,9 +27,9 @@ pub(crate) fn run() -> Result<(Outcome, Tally), Stop> {
         tally.add(faults::run(Depth::Short));
     }
     let _step = run::step("conformance");
-    let (outcome, found) = conformance::run()?;
-    tally.add(found);
-    Ok((outcome, tally))
+    let (found, counts) = conformance::run()?;
+    tally.add(counts);
+    Ok((found, tally))
 }
 
 const PART: &str = "cargo test";

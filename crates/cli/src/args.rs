@@ -102,6 +102,7 @@ fn diff(options: &Declared) -> Command {
         .arg(path("b", "B", "The other"))
         .arg(text("from-a", "FORMAT", "Format of A [default: by content]"))
         .arg(text("from-b", "FORMAT", "Format of B [default: by content]"))
+        .arg(text("select", "PATH", "Part of a nested checkpoint to compare; . for all of it"))
         .arg(text("atol", "NUMBER", "Absolute tolerance").allow_negative_numbers(true))
         .arg(text("rtol", "NUMBER", "Relative tolerance").allow_negative_numbers(true))
         .args(common())

@@ -12,6 +12,8 @@ pub fn registry() -> Registry {
     safetensors_writer::register(&mut registry);
     npz_reader::register(&mut registry);
     npz_writer::register(&mut registry);
+    pytorch_reader::register(&mut registry);
+    pytorch_writer::register(&mut registry);
     hf_reader::register(&mut registry);
     hf_writer::register(&mut registry);
     registry

@@ -29,9 +29,12 @@ fn compare(session: &Session<'_>, matches: &ArgMatches) -> Result<i32> {
         let _watcher = session.watch("diff");
         let mut a = open(&cx, &path_a, args::get(matches, "from-a"), &options)?;
         let mut b = open(&cx, &path_b, args::get(matches, "from-b"), &options)?;
-        let readers = a.readers().chain(b.readers());
-        let in_use: Vec<_> = readers.map(|reader| (reader.format, reader.options)).collect();
+        let in_use: Vec<_> = a.readers().chain(b.readers()).map(|it| (it.format, it.options)).collect();
         pick::check_options(session.registry, &options, &in_use)?;
+        let select = args::get(matches, "select");
+        for (opened, path) in [(&mut a, &path_a), (&mut b, &path_b)] {
+            opened.select(select).map_err(|error| error.file(path.display()))?;
+        }
         let found = diff(&cx, &mut a, &mut b, closeness)?;
         (a, b, found)
     };

@@ -34,8 +34,7 @@ fn check(session: &Session<'_>, matches: &ArgMatches) -> Result<i32> {
         };
         let in_use: Vec<_> = std::iter::once(&opened)
             .chain(&source)
-            .flat_map(Opened::readers)
-            .map(|reader| (reader.format, reader.options))
+            .flat_map(|opened| opened.readers().map(|reader| (reader.format, reader.options)))
             .collect();
         pick::check_options(session.registry, &options, &in_use)?;
         let found = verify(&cx, &opened, source.as_mut())?;

@@ -5,6 +5,7 @@
 //! own. Two oracles stand behind it, which share no code with what they judge: [`naive`] evaluates expressions one
 //! item at a time, [`layouts`] executes layouts in memory.
 //!
+//! [`mutate`] spoils conversions on purpose and sees that the suite notices: a suite that cannot fail proves nothing.
 //! [`faults::run`] fails every call to the system of every conversion, one at a time.
 //!
 //! The whole test of a plugin is this, with fixtures in `testdata/models` and `testdata/bad`:
@@ -31,4 +32,4 @@ mod numbers;
 mod random;
 pub mod suite;
 
-pub use suite::{Outcome, Pair, SuiteOptions, Verdict, run};
+pub use suite::{Mutated, Mutations, Outcome, Pair, SuiteOptions, Verdict, mutate, run};

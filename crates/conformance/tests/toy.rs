@@ -1,7 +1,7 @@
 //! The suite on a format of a stranger: it passes when the plugin is right, and fails in the right place when not.
 
-use modelferry_conformance::{Outcome, SuiteOptions, run};
-use modelferry_core::expr::Packing;
+use modelferry_conformance::{Outcome, SuiteOptions, mutate, run};
+use modelferry_core::expr::{Packing, volume};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::limits::Limits;
@@ -50,7 +50,7 @@ static WRITER: WriterInfo = WriterInfo {
     extensions: &[".toy"],
     place: Place::File,
     options: &[],
-    dtypes: &[DType::F32, DType::F16, DType::U8],
+    dtypes: &[DType::F32, DType::F16, DType::Bf16, DType::U8],
     max_rank: 3,
     max_tensors: 100,
     names: Carries::Yes,
@@ -100,14 +100,21 @@ impl Reader for Toy {
             let extents = words.next().ok_or_else(broken)?.split_terminator(',').map(str::parse);
             let shape: Vec<u64> = extents.collect::<Result<_, _>>().map_err(|_| broken())?;
             let hex = words.next().ok_or_else(broken)?;
-            let name = (0..hex.len()).step_by(2).map(|idx| u8::from_str_radix(&hex[idx..idx + 2], 16));
-            let name = String::from_utf8(name.collect::<Result<_, _>>().map_err(|_| broken())?);
-            let n = shape.iter().product();
-            if self.0 == Fault::TakesShortFiles && at + n * dtype.item_bytes() > inputs.len(root) {
-                return Ok(model);
+            let pairs = (0..hex.len()).step_by(2).map(|idx| hex.get(idx..idx + 2).ok_or_else(broken));
+            let name: Result<Vec<u8>> =
+                pairs.map(|pair| u8::from_str_radix(pair?, 16).map_err(|_| broken())).collect();
+            let name = String::from_utf8(name?);
+            let n = volume(&shape).ok_or_else(broken)?;
+            let len = n.checked_mul(dtype.item_bytes()).ok_or_else(broken)?;
+            let end = u64::checked_add(at, len).ok_or_else(broken)?;
+            if end > inputs.len(root) {
+                if self.0 == Fault::TakesShortFiles {
+                    return Ok(model);
+                }
+                return Err(broken());
             }
-            let region = model.nodes.region(root, at, n * dtype.item_bytes())?;
-            at += n * dtype.item_bytes();
+            let region = model.nodes.region(root, at, len)?;
+            at = end;
             let data = model.nodes.decode(region, dtype, n, Packing::default())?;
             model.push(name.map_err(|_| broken())?, dtype, shape, data)?;
         }
@@ -188,7 +195,7 @@ impl Reader for Text {
 /// A folder of fixtures for one test.
 fn testdata(name: &str) -> std::io::Result<PathBuf> {
     let testdata = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-    for folder in ["models", "bad/toy"] {
+    for folder in ["models", "bad/toy", "bad/text"] {
         fs::create_dir_all(testdata.join(folder))?;
     }
     fs::write(testdata.join("models/nothing.txt"), "text")?;
@@ -196,16 +203,23 @@ fn testdata(name: &str) -> std::io::Result<PathBuf> {
     let recorded =
         "exit 10\ntoy: no-header.toy: byte 8: a range ends past the file, expected 9 bytes, found 8 bytes\n";
     fs::write(testdata.join("bad/toy/no-header.toy.expect"), recorded)?;
+    fs::write(testdata.join("bad/text/longer.txt"), "text and more")?;
+    let recorded = "exit 10\ntext: this is not the text\n";
+    fs::write(testdata.join("bad/text/longer.txt.expect"), recorded)?;
     Ok(testdata)
 }
 
-fn outcome(name: &str, fault: Fault) -> Outcome {
-    let testdata = testdata(name).expect("the target folder can be written");
+fn registry(fault: Fault) -> Registry {
     let mut registry = Registry::default();
     registry.add_reader(Toy(fault));
     registry.add_reader(Text);
     registry.add_writer(Toy(fault));
-    run(&registry, &testdata, &SuiteOptions { n_seeds: 1, ..SuiteOptions::default() })
+    registry
+}
+
+fn outcome(name: &str, fault: Fault) -> Outcome {
+    let testdata = testdata(name).expect("the target folder can be written");
+    run(&registry(fault), &testdata, &SuiteOptions { n_seeds: 1, ..SuiteOptions::default() })
 }
 
 #[track_caller]
@@ -234,4 +248,25 @@ fn a_plugin_that_is_wrong_fails() {
     check("short", Fault::TakesShortFiles, "cut to");
     check("everything", Fault::KnowsEverything, "several readers take this file: toy, text");
     check("panics", Fault::Panics, "a panic: assertion");
+}
+
+#[test]
+fn a_reader_without_bad_files_fails() {
+    let testdata = testdata("no-bad").expect("the target folder can be written");
+    fs::remove_dir_all(testdata.join("bad/text")).expect("it was just made");
+    let outcome =
+        run(&registry(Fault::None), &testdata, &SuiteOptions { n_seeds: 1, ..SuiteOptions::default() });
+    assert!(outcome.failures.iter().any(|failure| failure.contains("text: the reader has no files in")));
+}
+
+#[test]
+fn what_is_spoilt_is_noticed() {
+    let found =
+        mutate(registry(Fault::None), &testdata("mutations").expect("the target folder can be written"));
+    // The format holds no metadata, and all else that its models have.
+    let nowhere = |kind| format!("{kind}: there was nowhere to do it");
+    assert_eq!(found.failures, ["a metadata value is changed", "a declared loss is dropped"].map(nowhere));
+    for mutated in found.kinds {
+        assert_eq!(mutated.n_caught, mutated.n_tried, "{}", mutated.kind);
+    }
 }

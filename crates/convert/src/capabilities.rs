@@ -3,6 +3,7 @@
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::ModelView;
 use modelferry_core::plugin::{Carries, Shards, WriterInfo};
+use modelferry_core::tree::beside_tensors;
 use modelferry_core::{Error, Result};
 
 /// What a target drops of the model: `info` says what its tensors can be, `whole` what it holds besides; they are one
@@ -64,7 +65,7 @@ pub(crate) fn check(
         }
     }
     if let (Carries::No, Some(tree)) = (info.tree, view.tree()) {
-        for part in modelferry_transform::beside_tensors(tree) {
+        for part in beside_tensors(tree) {
             losses.push(Loss::declared(LossKind::Tree, part.path, format!("{}, not carried", part.what)));
         }
     }

@@ -99,6 +99,7 @@ pub fn loss(loss: &Loss) -> Value {
     json!({
         "kind": loss.kind.name(),
         "subject": loss.subject,
+        "renamed": loss.renamed,
         "detail": loss.detail,
         "phase": match loss.phase { Phase::Declared => "declared", Phase::Observed => "observed" },
         "asked": loss.asked,

@@ -12,6 +12,7 @@ use modelferry_core::plugin::{Place, Reader, ReaderInfo};
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::Source;
 use modelferry_engine::disk::DiskInputs;
+use modelferry_transform::Edits;
 use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +33,18 @@ impl Opened {
     /// What the engine evaluates.
     pub fn source(&self) -> Source<'_> {
         Source { model: &self.model, inputs: &*self.inputs }
+    }
+
+    /// Leaves of a nested checkpoint what `convert` would take: the one set of weights, or the one that `path` names. A
+    /// model that is not nested stays whole.
+    ///
+    /// Errors: those of [`select`](modelferry_transform::select).
+    pub fn select(&mut self, path: Option<&str>) -> Result<()> {
+        if self.model.tree.is_none() {
+            return Ok(());
+        }
+        let edits = Edits { select: path.map(str::to_owned), ..Edits::default() };
+        modelferry_transform::select(&mut self.model, &edits, &mut vec![])
     }
 
     /// The readers that have read it: its own, and those of the models inside it.
@@ -88,9 +101,16 @@ pub(crate) fn open_as(
     })
     .map_err(|error| if inputs.is_folder() { error.file(path.display()) } else { error })?;
     match read(cx, Arc::clone(&inputs), reader, options) {
-        // A git-lfs pointer under `--from safetensors` is better called one than a bad header.
-        Err(error) if error.kind() == ErrorKind::Malformed && from.is_some() => {
-            Err(sniff::foreign(&*inputs)?.unwrap_or(error))
+        Err(error) if error.kind() == ErrorKind::Malformed => {
+            let named =
+                error.fields().into_iter().find_map(|(field, text)| (field == "file").then_some(text));
+            let blamed =
+                named.and_then(|name| inputs.used().into_iter().find(|&file| inputs.name(file) == name));
+            // A git-lfs pointer under `--from safetensors`, or behind an index, is better called one than a bad header.
+            // Of what was recognized by its content there is nothing more to say.
+            let blamed = blamed.unwrap_or(inputs.root());
+            let known = Some(blamed).filter(|&file| from.is_some() || file != inputs.root());
+            Err(known.map(|file| sniff::foreign(&*inputs, file)).transpose()?.flatten().unwrap_or(error))
         }
         result => result,
     }

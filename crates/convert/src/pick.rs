@@ -47,7 +47,7 @@ pub fn reader<'a>(
     // Content that is known to be something else outweighs a name.
     if place == Place::File
         && best_verdict != Verdict::Content
-        && let Some(error) = sniff::foreign(inputs)?
+        && let Some(error) = sniff::foreign(inputs, inputs.root())?
     {
         return Err(error);
     }

@@ -1,6 +1,6 @@
 //! What a file is that no reader takes, by name: a user who sees "git-lfs pointer" knows what to do.
 
-use modelferry_core::inputs::Inputs;
+use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::plugin::Place;
 use modelferry_core::registry::Registry;
 use modelferry_core::{Error, Result};
@@ -25,14 +25,13 @@ const SIGNATURES: &[(&[u8], &str, &str)] = &[
 ];
 
 /// The error for a file that is recognizably something else; `None` for one that is not recognized.
-pub(crate) fn foreign(inputs: &dyn Inputs) -> Result<Option<Error>> {
-    let root = inputs.root();
-    let len = inputs.len(root);
-    let head = inputs.read_vec(root, 0, len.min(WINDOW), WINDOW)?;
-    Ok(recognize(inputs, &head, len)?.map(|error| error.file(inputs.name(root))))
+pub(crate) fn foreign(inputs: &dyn Inputs, file: FileId) -> Result<Option<Error>> {
+    let len = inputs.len(file);
+    let head = inputs.read_vec(file, 0, len.min(WINDOW), WINDOW)?;
+    Ok(recognize(inputs, file, &head, len)?.map(|error| error.file(inputs.name(file))))
 }
 
-fn recognize(inputs: &dyn Inputs, head: &[u8], len: u64) -> Result<Option<Error>> {
+fn recognize(inputs: &dyn Inputs, file: FileId, head: &[u8], len: u64) -> Result<Option<Error>> {
     if head.is_empty() {
         return Ok(Some(Error::malformed("the file is empty")));
     }
@@ -51,19 +50,7 @@ fn recognize(inputs: &dyn Inputs, head: &[u8], len: u64) -> Result<Option<Error>
         return Ok(Some(if hint.is_empty() { error } else { error.hint(*hint) }));
     }
     if head.starts_with(b"PK\x03\x04") {
-        // The first member of a torch archive is `NAME/data.pkl`; a local header is 30 bytes, then the name.
-        let name_len = head.get(26..28).map_or(0, |b| usize::from(b[0]) | usize::from(b[1]) << 8);
-        let name = head.get(30..30 + name_len).unwrap_or_default();
-        let what = if name.ends_with(b"data.pkl") {
-            "a PyTorch checkpoint (zip), for which there is no reader yet"
-        } else {
-            "a zip archive that no reader takes"
-        };
-        return Ok(Some(Error::unsupported(what)));
-    }
-    if let [0x80, 2..=5, ..] = head {
-        let what = "a pickle (an old PyTorch checkpoint?), for which there is no reader yet";
-        return Ok(Some(Error::unsupported(what)));
+        return Ok(Some(Error::unsupported("a zip archive that no reader takes")));
     }
     if head.get(257..262) == Some(b"ustar") {
         return Ok(Some(Error::unsupported("a tar archive, for which there is no reader yet")));
@@ -72,7 +59,7 @@ fn recognize(inputs: &dyn Inputs, head: &[u8], len: u64) -> Result<Option<Error>
         return Ok(Some(Error::unsupported("a TensorFlow Lite file, for which there is no reader")));
     }
     if head.iter().all(|&byte| byte == 0) {
-        let tail = inputs.read_vec(inputs.root(), len - len.min(WINDOW), len.min(WINDOW), WINDOW)?;
+        let tail = inputs.read_vec(file, len - len.min(WINDOW), len.min(WINDOW), WINDOW)?;
         if tail.iter().all(|&byte| byte == 0) {
             let error = Error::malformed("nothing but zeros at both ends");
             return Ok(Some(error.hint("a download that was never finished?")));

@@ -268,19 +268,24 @@ fn pair_up(cx: &Context<'_>, opened: &Opened, source: &Opened) -> Vec<Option<Ten
     here.iter().map(|tensor| by_name.get(tensor.name.as_str()).copied()).collect()
 }
 
-/// `convert` strips the prefix of wrappers unless told otherwise: where the source's names are the tensors' own only
-/// without it, they are compared without it. Says whether that was so.
+/// `convert` takes the model out of a checkpoint and strips the prefix of wrappers unless told otherwise: where the
+/// source has tensors that are not here, it is compared as it would have been converted, if no fewer are then. Says
+/// whether that was so.
 fn strip_wrappers(cx: &Context<'_>, model: &Model, source: &mut Opened) -> Result<bool> {
     let names: HashSet<&str> = model.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    let is_known = |model: &Model| model.tensors.iter().any(|tensor| names.contains(tensor.name.as_str()));
-    if is_known(&source.model) {
+    let n_known =
+        |model: &Model| model.tensors.iter().filter(|tensor| names.contains(tensor.name.as_str())).count();
+    let n_before = n_known(&source.model);
+    if n_before == source.model.tensors.len() {
         return Ok(false);
     }
     let (options, mut traces) = (PluginOptions::default(), Traces::default());
     let mut host = EngineHost { cx, inputs: &*source.inputs, options: &options, traces: &mut traces };
     let edits = Edits { ties: Ties::Keep, ..Edits::default() };
-    let (stripped, _) = modelferry_transform::apply(source.model.clone(), &edits, Carries::Yes, &mut host)?;
-    let is_better = is_known(&stripped);
+    // A checkpoint of several sets of weights is compared whole.
+    let stripped = modelferry_transform::apply(source.model.clone(), &edits, Carries::Yes, &mut host);
+    let Ok((stripped, _)) = stripped else { return Ok(false) };
+    let is_better = n_known(&stripped) >= n_before && !stripped.tensors.is_empty();
     if is_better {
         source.model = stripped;
     }

@@ -119,6 +119,8 @@ pub struct Loss {
     pub kind: LossKind,
     /// Which tensor or key.
     pub subject: String,
+    /// Under which name it is written, where that is another.
+    pub renamed: Option<String>,
     /// What became of it, for a person.
     pub detail: String,
     /// When it was known.
@@ -130,12 +132,20 @@ pub struct Loss {
 impl Loss {
     /// A loss known from the plan that nobody asked for.
     pub fn declared(kind: LossKind, subject: impl Into<String>, detail: impl Into<String>) -> Loss {
-        Loss { kind, subject: subject.into(), detail: detail.into(), phase: Phase::Declared, asked: false }
+        let (subject, detail) = (subject.into(), detail.into());
+        Loss { kind, subject, renamed: None, detail, phase: Phase::Declared, asked: false }
     }
 
     /// A loss seen in the values.
     pub fn observed(kind: LossKind, subject: impl Into<String>, detail: impl Into<String>) -> Loss {
         Loss { phase: Phase::Observed, ..Loss::declared(kind, subject, detail) }
+    }
+
+    /// A tensor that is written under another name, which nobody asked for.
+    pub fn renamed(from: impl Into<String>, to: impl Into<String>, why: impl fmt::Display) -> Loss {
+        let to = to.into();
+        let detail = format!("{why}, written as {to:?}");
+        Loss { renamed: Some(to), ..Loss::declared(LossKind::Name, from, detail) }
     }
 
     /// The same loss, asked for by an option.

@@ -96,6 +96,8 @@ pub struct Claim {
     pub node: NodeId,
     /// Its CRC-32 (IEEE 802.3, as in zip).
     pub crc32: u32,
+    /// Whether the description itself rests on these bytes: then every run checks them, whatever it writes.
+    pub is_header: bool,
 }
 
 /// A rule of the format, or a statement of the source about itself, that does not decide how the source is read: a
@@ -258,6 +260,15 @@ impl<'a> ModelView<'a> {
     /// Groups of tensors that share one storage.
     pub fn ties(&self) -> &'a [Vec<TensorIdx>] {
         &self.model.ties
+    }
+
+    /// For each tensor the first of those that share its storage: itself, where it is not tied to one before it.
+    pub fn storages(&self) -> Vec<TensorIdx> {
+        let mut first_of: Vec<TensorIdx> = (0..self.model.tensors.len()).collect();
+        for group in self.ties() {
+            group.iter().for_each(|&idx| first_of[idx] = group[0]);
+        }
+        first_of
     }
 
     /// The text of `config.json`.

@@ -6,8 +6,13 @@
 //! source names is a [`Object::Global`]: two texts, never looked up. What calling it would have given is an
 //! [`Object::Instance`]: the call, recorded.
 
+mod parts;
+
+pub use parts::{Part, beside_tensors, describe, join};
+
 use crate::expr::Blob;
 use crate::model::TensorIdx;
+use std::collections::HashSet;
 
 /// Index of an [`Object`] in its [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -246,7 +251,7 @@ impl Tree {
             Object::Int(value) => value.to_string(),
             Object::Float(value) => value.to_string(),
             Object::Text(text) => text.to_string(),
-            Object::LooseText(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            Object::LooseText(bytes) => loose(bytes),
             Object::Bytes(bytes) => bytes.escape_ascii().to_string(),
             // One level is enough for the keys that are met: (layer, name).
             Object::Tuple(members) => {
@@ -258,6 +263,41 @@ impl Tree {
             }
             Object::Global(global) => format!("{}.{}", global.module, global.name),
             _ => format!("object {}", id.idx()),
+        }
+    }
+
+    /// Per object, whether it is a tensor or holds some, by [`members`](Tree::members) alone, of what the root holds.
+    pub fn holding_tensors(&self) -> Vec<bool> {
+        let mut holds = vec![false; self.len()];
+        let Some(root) = self.root() else { return holds };
+        // Each object is met twice: going down, and coming back with all below it known.
+        let mut waiting = vec![(root, false)];
+        let mut seen = HashSet::new();
+        while let Some((id, is_back)) = waiting.pop() {
+            if is_back {
+                holds[id.idx()] = self.members(id).iter().any(|(_, member)| holds[member.idx()]);
+            } else if self.tensor(id).is_some() {
+                holds[id.idx()] = true;
+            } else if seen.insert(id) {
+                waiting.push((id, true));
+                waiting.extend(self.members(id).into_iter().map(|(_, member)| (member, false)));
+            }
+        }
+        holds
+    }
+
+    /// Frees everything that the root does not lead to. Numbers stay what they are; what is freed is
+    /// [`Object::None`] from now on.
+    pub fn free_unreachable(&mut self) {
+        let mut reached = vec![false; self.len()];
+        let mut waiting: Vec<ObjectId> = self.root.into_iter().collect();
+        while let Some(id) = waiting.pop() {
+            if !std::mem::replace(&mut reached[id.idx()], true) {
+                waiting.extend(self.children(id));
+            }
+        }
+        for (object, _) in self.objects.iter_mut().zip(reached).filter(|(_, reached)| !reached) {
+            *object = Object::None;
         }
     }
 
@@ -283,6 +323,29 @@ impl Tree {
     }
 }
 
+/// WTF-8 as text, each lone surrogate written as Python shows it: `\udc80`.
+fn loose(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(chunk) = rest.utf8_chunks().next() {
+        text.push_str(chunk.valid());
+        rest = &rest[chunk.valid().len()..];
+        match rest {
+            [0xed, second @ 0xa0..=0xbf, third @ 0x80..=0xbf, ..] => {
+                let code = 0xd000 | u32::from(second & 0x3f) << 6 | u32::from(third & 0x3f);
+                text.push_str(&format!("\\u{code:04x}"));
+                rest = &rest[3..];
+            }
+            [_, ..] => {
+                text.push(char::REPLACEMENT_CHARACTER);
+                rest = &rest[1..];
+            }
+            [] => {}
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -291,6 +354,12 @@ mod tests {
     fn an_object_is_small() {
         // A checkpoint of a million tensors has some twenty million objects.
         assert!(size_of::<Object>() <= 32, "{}", size_of::<Object>());
+    }
+
+    #[test]
+    fn lone_surrogates_are_shown() {
+        assert_eq!(loose(b"a\xed\xb2\x80b\xc3\xa9"), "a\\udc80b\u{e9}");
+        assert_eq!(loose(b"\xed\xa0\xbd"), "\\ud83d");
     }
 
     #[test]

@@ -103,7 +103,7 @@ fn budgets_and_threads_change_nothing() {
         .nodes
         .view(words, 0, &[Dim { count: columns, stride: 1 }, Dim { count: rows, stride: columns as i64 }])
         .unwrap();
-    model.claims.push(Claim { node: region, crc32: crc32(&source) });
+    model.claims.push(Claim { node: region, crc32: crc32(&source), is_header: false });
     model.push("turned", DType::I32, vec![columns, rows], turned).unwrap();
     let view = ModelView::new(&model, &Limits::default()).unwrap();
     let mut layout = Layout::default();
@@ -133,7 +133,7 @@ fn a_wrong_claim_publishes_nothing() {
     let source = bytes(3 << 20);
     let input = dir.file("in", &source);
     let mut model = model_of(0, 3 << 20);
-    model.claims.push(Claim { node: model.tensors[0].data, crc32: !crc32(&source) });
+    model.claims.push(Claim { node: model.tensors[0].data, crc32: !crc32(&source), is_header: false });
     let view = ModelView::new(&model, &Limits::default()).unwrap();
     let mut layout = Layout::default();
     layout.push_file("out", vec![Piece::tensor(&view, 0)]);

@@ -29,9 +29,15 @@ pub(crate) fn settings() -> Settings {
 }
 
 /// A host that answers by the engine.
-struct EngineHost<'a> {
+pub(crate) struct EngineHost<'a> {
     inputs: &'a dyn Inputs,
     settings: Settings,
+}
+
+impl<'a> EngineHost<'a> {
+    pub(crate) fn new(inputs: &'a dyn Inputs) -> EngineHost<'a> {
+        EngineHost { inputs, settings: settings() }
+    }
 }
 
 impl Host for EngineHost<'_> {
@@ -48,7 +54,7 @@ impl Host for EngineHost<'_> {
 pub(crate) fn read(reader: &dyn Reader, inputs: &dyn Inputs) -> CoreResult<Model> {
     let with_format = |error: Error| error.format(reader.info().format);
     let options = Options::resolve(reader.info().options, &BTreeMap::new())?;
-    let mut host = EngineHost { inputs, settings: settings() };
+    let mut host = EngineHost::new(inputs);
     let model = reader.read(inputs, &options, &mut host).map_err(with_format)?;
     model.validate(host.limits()).map_err(with_format)?;
     Ok(model)
@@ -144,7 +150,7 @@ pub(crate) fn holds(info: &WriterInfo, view: &ModelView<'_>) -> bool {
 fn layout(writer: &dyn Writer, model: &Model, inputs: &dyn Inputs) -> Result<(), String> {
     let info = writer.info();
     let fault = |error: Error| format!("laid out as {}: {}", info.format, cut(&error.to_string()));
-    let mut host = EngineHost { inputs, settings: settings() };
+    let mut host = EngineHost::new(inputs);
     let view = ModelView::new(model, host.limits()).map_err(fault)?;
     if !holds(info, &view) {
         return Ok(());

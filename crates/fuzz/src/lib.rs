@@ -18,6 +18,7 @@ pub mod corpus;
 mod draw;
 mod inputs;
 mod mutate;
+mod pickle;
 mod random;
 pub mod run;
 pub mod targets;

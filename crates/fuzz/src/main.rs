@@ -166,9 +166,10 @@ fn write_corpus(options: &Options, folder: &Path) -> Result<bool, String> {
 fn print(outcome: &Outcome) {
     for target in &outcome.targets {
         println!(
-            "{:<20} {:>3} kept, {:>8} cases, {:>7} read, slowest {:?}, most memory {} KiB",
+            "{:<20} {:>3} kept, {:>4} files, {:>8} cases, {:>7} read, slowest {:?}, most memory {} KiB",
             target.name,
             target.n_kept,
+            target.n_files,
             target.n_cases,
             target.n_read,
             target.slowest,

@@ -1,5 +1,6 @@
 //! Mutations of files: by bytes, by the tokens of their text, by the fields of their records.
 
+use crate::pickle;
 use crate::random::Random;
 use crate::tokens;
 use crate::zip;
@@ -50,6 +51,9 @@ pub(crate) fn mutate(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Rando
 fn known(bytes: &mut Vec<u8>, others: &[Vec<u8>], random: &mut Random) {
     if bytes.starts_with(b"PK") {
         return zip::mutate(bytes, random);
+    }
+    if pickle::is_likely(bytes) {
+        return pickle::mutate(bytes, random);
     }
     // A header's text lies behind its length, which must stay right to get past it.
     let prefix = if bytes.starts_with(b"\x93NUMPY") {

@@ -1,4 +1,4 @@
-//! Seeded loops: the kept inputs first, then mutated ones.
+//! Seeded loops: the kept inputs first, then the files of testdata as they are, then mutated ones.
 
 use crate::corpus::{self, File};
 use crate::mutate;
@@ -80,6 +80,8 @@ pub struct TargetOutcome {
     pub name: &'static str,
     /// Kept inputs that were replayed.
     pub n_kept: u64,
+    /// Files of testdata, the bad ones among them, that were judged as they are.
+    pub n_files: u64,
     /// Mutated or made inputs.
     pub n_cases: u64,
     /// Those of them that were read; the rest was refused.
@@ -104,9 +106,9 @@ pub struct Failure {
 }
 
 impl Outcome {
-    /// Cases of all targets, kept ones included.
+    /// Cases of all targets, kept ones and files of testdata included.
     pub fn n_runs(&self) -> u64 {
-        self.targets.iter().map(|target| target.n_kept + target.n_cases).sum()
+        self.targets.iter().map(|target| target.n_kept + target.n_files + target.n_cases).sum()
     }
 }
 
@@ -180,7 +182,8 @@ impl Seeds {
     fn of(target: &Target, files: &[File]) -> Seeds {
         let (good, bad): (Vec<&File>, Vec<&File>) =
             files.iter().partition(|file| file.name.starts_with("models/"));
-        let mut all: Vec<Vec<u8>> = good.into_iter().filter_map(target.seed).collect();
+        let mut all = (target.beginnings)();
+        all.extend(good.into_iter().filter_map(target.seed));
         let n_good = all.len();
         all.extend(bad.into_iter().filter_map(target.seed));
         Seeds { all, n_good }
@@ -235,8 +238,15 @@ struct Judged {
 impl Loop<'_> {
     fn run(&self, files: &[File], outcome: &mut Outcome) -> Result<(), String> {
         let name = self.target.name;
-        let mut found =
-            TargetOutcome { name, n_kept: 0, n_cases: 0, n_read: 0, slowest: Duration::ZERO, most_memory: 0 };
+        let mut found = TargetOutcome {
+            name,
+            n_kept: 0,
+            n_files: 0,
+            n_cases: 0,
+            n_read: 0,
+            slowest: Duration::ZERO,
+            most_memory: 0,
+        };
         let mut signatures: BTreeMap<String, u64> = BTreeMap::new();
         let testdata = &self.options.testdata;
         for kept in corpus::kept(testdata, name).map_err(|error| format!("testdata/fuzz: {error}"))? {
@@ -246,6 +256,19 @@ impl Loop<'_> {
                 let file = testdata.join(&kept.name);
                 let command = format!("cargo xtask fuzz {name} --input=testdata/{}", kept.name);
                 outcome.failures.push(Failure { target: name.to_owned(), what, command, file: Some(file) });
+            }
+        }
+        for (file, input) in files.iter().filter_map(|file| Some((file, (self.target.seed)(file)?))) {
+            self.note(&format!("{name}, testdata/{}", file.name));
+            found.n_files += 1;
+            let judged = self.judge(&input);
+            found.most_memory = found.most_memory.max(judged.memory);
+            if let Some(what) = judged.fault {
+                let kept = self.keep(&input, &what);
+                let path = kept.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+                let command = format!("cargo xtask fuzz {name} --input={path}");
+                let what = format!("testdata/{}: {what}", file.name);
+                outcome.failures.push(Failure { target: name.to_owned(), what, command, file: kept });
             }
         }
         let seeds = Seeds::of(self.target, files);
@@ -449,6 +472,7 @@ mod tests {
             }
         },
         seed: |_| Some(b"0123456789".to_vec()),
+        beginnings: Vec::new,
         takes_choices: false,
     };
 

@@ -27,7 +27,6 @@ pub use dtype::is_castable;
 pub use edits::{Edits, Rename, StripPrefix, Ties};
 pub use glob::Glob;
 pub use select::select;
-pub use tree::{Part, beside_tensors};
 
 use modelferry_core::Result;
 use modelferry_core::loss::Loss;

@@ -86,8 +86,7 @@ pub(crate) fn strip(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) ->
                 crate::tree::rename(model, losses)?;
             }
             for (tensor, before) in model.tensors.iter().zip(before.into_iter().flatten()) {
-                let detail = format!("wrapper prefix stripped, written as {:?}", tensor.name);
-                losses.push(Loss::declared(LossKind::Name, before, detail));
+                losses.push(Loss::renamed(before, &tensor.name, "wrapper prefix stripped"));
             }
             Ok(())
         }
@@ -148,9 +147,8 @@ fn give_names(
     let any = renamed.iter().any(Option::is_some);
     for (tensor, new_name) in model.tensors.iter_mut().zip(renamed) {
         if let Some(new_name) = new_name {
-            let detail = format!("written as {new_name:?}");
             let old_name = std::mem::replace(&mut tensor.name, new_name);
-            losses.push(Loss::declared(LossKind::Name, old_name, detail).asked());
+            losses.push(Loss::renamed(old_name, &tensor.name, format_args!("by {option}")).asked());
         }
     }
     if any {

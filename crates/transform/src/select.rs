@@ -6,10 +6,10 @@
 //! must choose.
 
 use crate::edits::Edits;
-use crate::tree::{describe, holding, join};
+use modelferry_core::expr::{NodeId, Op};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, Tensor};
-use modelferry_core::tree::{ObjectId, Tree};
+use modelferry_core::tree::{ObjectId, Tree, describe, join};
 use modelferry_core::{DType, Error, Result};
 
 /// Keys of state of the training: torch, Lightning, accelerate, DeepSpeed, Megatron, fairseq, timm, detectron2.
@@ -84,7 +84,9 @@ const WEIGHTS_KEYS: &[&str] = &[
 /// [`LossKind::State`] and [`LossKind::Tree`] a part, [`LossKind::Name`] a tensor whose name became shorter.
 ///
 /// Errors: [`Ambiguous`](modelferry_core::ErrorKind::Ambiguous) naming the sets with their sizes;
-/// [`Usage`](modelferry_core::ErrorKind::Usage) for a path that leads nowhere.
+/// [`Usage`](modelferry_core::ErrorKind::Usage) for a path that leads nowhere;
+/// [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a document without tensors that is more than an empty
+/// dictionary.
 pub fn select(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
     let Some(tree) = model.tree.take() else { return flat(model, edits, losses) };
     let result = nested(model, &tree, edits, losses);
@@ -100,9 +102,9 @@ pub fn select(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Resul
             let Some(short) = tensor.name.strip_prefix(&path).and_then(|rest| rest.strip_prefix('.')) else {
                 continue;
             };
-            let detail = format!("taken from {path:?}, written as {short:?}");
             let short = short.to_owned();
-            let loss = Loss::declared(LossKind::Name, std::mem::replace(&mut tensor.name, short), detail);
+            let loss = Loss::renamed(&*tensor.name, &*short, format_args!("taken from {path:?}"));
+            tensor.name = short;
             losses.push(if edits.select.is_some() { loss.asked() } else { loss });
         }
     }
@@ -148,7 +150,12 @@ struct Set {
 
 fn nested(model: &Model, tree: &Tree, edits: &Edits, losses: &mut Vec<Loss>) -> Result<Option<Chosen>> {
     let Some(root) = tree.root() else { return Ok(None) };
-    let walk = Walk { tree, model, holds: holding(tree), keep_state: edits.keep_optimizer };
+    if model.tensors.is_empty() && tree.mapping(root).is_none_or(|entries| !entries.is_empty()) {
+        return Err(
+            Error::unsupported("there is no tensor in it, and so no model").found(describe(tree, root))
+        );
+    }
+    let walk = Walk { tree, model, holds: tree.holding_tensors(), keep_state: edits.keep_optimizer };
     let set = match &edits.select {
         Some(path) if path == "." => Set { id: root, path: String::new() },
         Some(path) => walk.find(root, path)?,
@@ -196,9 +203,21 @@ impl Walk<'_> {
         has("state") && has("param_groups")
     }
 
-    /// A counter or a measurement rather than a weight, as far as one can tell.
-    fn is_loose(tensor: &Tensor, key: &str) -> bool {
-        tensor.shape.is_empty() || tensor.dtype == DType::U8 && key.to_ascii_lowercase().contains("rng")
+    /// A counter, a measurement or an array of another program rather than a weight, as far as one can tell.
+    fn is_loose(&self, tensor: &Tensor, key: &str) -> bool {
+        let is_rng = tensor.dtype == DType::U8 && key.to_ascii_lowercase().contains("rng");
+        tensor.shape.is_empty() || is_rng || self.is_inline(tensor.data)
+    }
+
+    /// Whether its bytes stand in the document itself, as those of numpy's arrays do.
+    fn is_inline(&self, mut id: NodeId) -> bool {
+        loop {
+            match &self.model.nodes[id].op {
+                Op::Inline(_) => return true,
+                Op::Decode { of, .. } | Op::View { of, .. } => id = *of,
+                _ => return false,
+            }
+        }
     }
 
     fn is_container(&self, id: ObjectId) -> bool {
@@ -212,7 +231,7 @@ impl Walk<'_> {
         while let Some(at) = waiting.pop() {
             let members = self.tree.members(at.id);
             let is_weights =
-                |(key, id): &&(String, ObjectId)| self.tensor(*id).is_some_and(|it| !Walk::is_loose(it, key));
+                |(key, id): &&(String, ObjectId)| self.tensor(*id).is_some_and(|it| !self.is_loose(it, key));
             let own = members.iter().filter(is_weights).count();
             let below = || {
                 let nested =
@@ -352,8 +371,10 @@ impl Walk<'_> {
                 }
                 let loss = match self.tensor(member) {
                     _ if self.is_state(&key, member) => self.state(place, member),
-                    Some(tensor) if Walk::is_loose(tensor, &key) && !is_asked => {
-                        Loss::declared(LossKind::Tree, place, "a number beside the weights, left out")
+                    Some(tensor) if self.is_loose(tensor, &key) && !is_asked => {
+                        let detail =
+                            format!("{} {:?} beside the weights, left out", tensor.dtype, tensor.shape);
+                        Loss::declared(LossKind::Tree, place, detail)
                     }
                     Some(_) => Loss::declared(LossKind::Tensor, place, "not in the part that was chosen"),
                     None if self.is_container(member) => {

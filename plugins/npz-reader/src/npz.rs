@@ -62,7 +62,7 @@ impl Reader for NpzReader {
                 if !entry.name.ends_with('/') {
                     // Not ours to read, but the archive states its checksum all the same.
                     let bytes = member_bytes(&mut model, &directory, entry).map_err(place)?;
-                    model.claims.push(Claim { node: bytes, crc32: entry.crc32 });
+                    model.claims.push(Claim { node: bytes, crc32: entry.crc32, is_header: false });
                     model.losses.push(Loss::declared(
                         LossKind::Metadata,
                         &entry.name,
@@ -78,9 +78,16 @@ impl Reader for NpzReader {
             }
             header.check_len(entry.len).map_err(place)?;
             let bytes = member_bytes(&mut model, &directory, entry).map_err(place)?;
-            model.claims.push(Claim { node: bytes, crc32: entry.crc32 });
+            model.claims.push(Claim { node: bytes, crc32: entry.crc32, is_header: false });
             let stated = decode_dtype(&entry.extra).map_err(place)?;
             add_array(&mut model, name, &header, bytes, stated, options).map_err(place)?;
+        }
+        // A file that is named so may be an archive of something else: numpy opens it too.
+        let is_named = inputs.name(root).ends_with(".npz");
+        if let (false, true, Some(entry)) = (is_named, model.tensors.is_empty(), directory.entries.first()) {
+            return Err(Error::malformed("no member of the archive is an array")
+                .file(inputs.name(root))
+                .found(format_args!("{:?} and the like", entry.name.chars().take(100).collect::<String>())));
         }
         Ok(model)
     }

@@ -1,7 +1,7 @@
 //! A single array file.
 
 use modelferry_core::layout::{Layout, Piece};
-use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::loss::Loss;
 use modelferry_core::model::ModelView;
 use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
 use modelferry_core::{DType, Error, Result};
@@ -55,8 +55,7 @@ impl Writer for NpyWriter {
         let mut losses = vec![];
         let stem = request.file_name.strip_suffix(".npy").unwrap_or(request.file_name);
         if tensor.name() != stem {
-            let detail = format!("an npy file names no array; it will be called {stem:?} after the file");
-            losses.push(Loss::declared(LossKind::Name, tensor.name(), detail));
+            losses.push(Loss::renamed(tensor.name(), stem, "an npy file names no array but by its own name"));
         }
         let header = write_header(tensor.dtype(), MemoryOrder::C, tensor.shape())?;
         let mut layout = Layout::default();

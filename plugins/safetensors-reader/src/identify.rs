@@ -2,24 +2,14 @@
 
 use modelferry_core::inputs::Inputs;
 use modelferry_core::plugin::Verdict;
-use modelferry_hf::weights::is_index_name;
-
-/// Bytes of an index that are looked at. Its keys are sorted, so `metadata` and the first file names come early.
-const INDEX_PREFIX: usize = 4096;
+use modelferry_hf::set::is_index_of;
 
 /// Whether the root file is a safetensors file or the index of some.
 pub(crate) fn identify(inputs: &dyn Inputs) -> Verdict {
     let root = inputs.root();
     let name = inputs.name(root);
-    if is_index_name(&name) {
-        let mut prefix = vec![0; INDEX_PREFIX.min(inputs.len(root) as usize)];
-        let is_json = inputs.read_at(root, 0, &mut prefix).is_ok()
-            && prefix.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        return match is_json && contains(&prefix, b".safetensors\"") {
-            true => Verdict::Content,
-            false if name.ends_with(".safetensors.index.json") => Verdict::Name,
-            false => Verdict::No,
-        };
+    if let Some(verdict) = is_index_of(inputs, ".safetensors") {
+        return verdict;
     }
     let mut start = [0u8; 9];
     if inputs.len(root) >= 9 && inputs.read_at(root, 0, &mut start).is_ok() {
@@ -30,8 +20,4 @@ pub(crate) fn identify(inputs: &dyn Inputs) -> Verdict {
         }
     }
     if name.ends_with(".safetensors") { Verdict::Name } else { Verdict::No }
-}
-
-fn contains(bytes: &[u8], pattern: &[u8]) -> bool {
-    bytes.windows(pattern.len()).any(|window| window == pattern)
 }

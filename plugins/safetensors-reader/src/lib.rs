@@ -7,7 +7,6 @@
 
 mod identify;
 mod reader;
-mod sharded;
 
 pub use reader::SafetensorsReader;
 

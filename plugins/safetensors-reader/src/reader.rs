@@ -1,13 +1,14 @@
 //! One file: its header becomes tensors over regions of the file.
 
-use crate::{identify, sharded};
+use crate::identify;
 use modelferry_core::expr::Packing;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Check, Model, Value};
-use modelferry_core::options::{OptionKind, OptionSpec, Options};
+use modelferry_core::options::Options;
 use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
 use modelferry_core::{Error, Result};
+use modelferry_hf::set::{SHARDS, Set};
 use modelferry_wire::safetensors::{Header, LENGTH_BYTES, MAX_HEADER_BYTES, parse_header};
 
 /// The safetensors reader.
@@ -19,12 +20,7 @@ static INFO: ReaderInfo = ReaderInfo {
     about: "safetensors files, single or sharded with an index",
     extensions: &[".safetensors.index.json", ".safetensors"],
     place: Place::File,
-    options: &[OptionSpec {
-        name: "shards",
-        kind: OptionKind::Choice(&["set", "alone"]),
-        default: "set",
-        help: "a file named like one of several shards stands for the whole set, or for itself alone",
-    }],
+    options: &[SHARDS],
 };
 
 impl Reader for SafetensorsReader {
@@ -38,21 +34,22 @@ impl Reader for SafetensorsReader {
 
     fn read(&self, inputs: &dyn Inputs, options: &Options, host: &mut dyn Host) -> Result<Model> {
         let mut model = Model::default();
-        match sharded::Set::find(inputs, options, host.limits())? {
-            Some(set) => set.read(inputs, host.limits(), &mut model)?,
-            None => {
-                let root = inputs.root();
-                let header = parse_header(inputs, root, host.limits())?;
-                add_tensors(&mut model, inputs, root, &header, &mut |_| Ok(true))?;
-                add_metadata(&mut model, header);
-            }
+        let mut add = |model: &mut Model, file: FileId, wanted: &mut dyn FnMut(&str) -> Result<bool>| {
+            let header = parse_header(inputs, file, host.limits())?;
+            add_tensors(model, inputs, file, &header, wanted)?;
+            add_metadata(model, header);
+            Ok(())
+        };
+        match Set::find(inputs, options, host.limits())? {
+            Some(set) => set.read(inputs, &mut model, &mut add)?,
+            None => add(&mut model, inputs.root(), &mut |_| Ok(true))?,
         }
         Ok(model)
     }
 }
 
 /// Adds the tensors of one file that `wanted` takes, in the order of their data.
-pub(crate) fn add_tensors(
+fn add_tensors(
     model: &mut Model,
     inputs: &dyn Inputs,
     file: FileId,
@@ -87,7 +84,7 @@ pub(crate) fn add_tensors(
 }
 
 /// Adds a file's metadata. Shards repeat each other's; a key with two values keeps the first and says so.
-pub(crate) fn add_metadata(model: &mut Model, header: Header) {
+fn add_metadata(model: &mut Model, header: Header) {
     for (key, text) in header.metadata.unwrap_or_default() {
         match model.metadata.iter().find(|(known, _)| *known == key) {
             None => model.metadata.push((key, Value::Text(text))),

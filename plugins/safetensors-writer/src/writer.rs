@@ -4,10 +4,9 @@ use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{ModelView, TensorIdx, Value};
 use modelferry_core::options::{OptionKind, OptionSpec, Options};
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Shards, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
 use modelferry_core::{DType, Error, Result};
-use modelferry_hf::index;
-use modelferry_hf::shards::{Item, index_name, plan_shards, shard_name};
+use modelferry_hf::output;
 use modelferry_wire::safetensors::{NewEntry, rewrite_header, write_header};
 use std::collections::BTreeMap;
 
@@ -71,14 +70,7 @@ impl Writer for SafetensorsWriter {
         if by_name {
             order.sort_by_key(|&idx| view.tensor(idx).name());
         }
-        let shards = match request.shards {
-            Shards::One => vec![order],
-            Shards::Max(max_bytes) => {
-                let item = |&id: &TensorIdx| Item { id, bytes: view.tensor(id).byte_len(), tie_group: None };
-                plan_shards(order.iter().map(item), max_bytes)
-            }
-            Shards::Keep => by_source(view, order),
-        };
+        let shards = output::distribute(view, request.shards, order);
         if !shards.iter().flatten().is_sorted() {
             losses.push(match by_name {
                 true => {
@@ -93,14 +85,10 @@ impl Writer for SafetensorsWriter {
         }
         let mut layout = Layout::default();
         let n_shards = shards.len();
-        let (stem, suffix) = match request.file_name.rfind('.') {
-            Some(dot) => request.file_name.split_at(dot),
-            None => (request.file_name, ""),
-        };
         let mut file_of: Vec<usize> = vec![0; view.tensors().len()];
         let mut total_size = 0;
         for (idx, mut tensors) in shards.into_iter().enumerate() {
-            let path = shard_name(stem, suffix, idx, n_shards);
+            let path = output::path(request.file_name, idx, n_shards);
             if widest_first_where_needed(view, &mut tensors) {
                 let detail =
                     "tensors are put widest type first, so that each begins at a multiple of its size";
@@ -118,12 +106,7 @@ impl Writer for SafetensorsWriter {
             tensors.iter().for_each(|&idx| file_of[idx] = file);
         }
         if n_shards > 1 {
-            let total_size = total_size.to_string();
-            let weights = view.tensors().enumerate();
-            let weights =
-                weights.map(|(idx, tensor)| (tensor.name(), layout.files[file_of[idx]].path.as_str()));
-            let index = index::write([("total_size", total_size.as_str())], weights)?;
-            layout.root = layout.push_file(index_name(stem, suffix), vec![Piece::Bytes(index.into())]);
+            output::push_index(&mut layout, view, request.file_name, &file_of, total_size)?;
         }
         Ok((layout, losses))
     }
@@ -164,23 +147,6 @@ fn metadata(view: &ModelView<'_>, options: &Options) -> Option<BTreeMap<String, 
         metadata.entry("format".to_owned()).or_insert_with(|| format.to_owned());
     }
     Some(metadata).filter(|metadata| !metadata.is_empty())
-}
-
-/// Tensors grouped by the file they come from, files in the order of their first tensor; one empty group of none.
-fn by_source(view: &ModelView<'_>, order: Vec<TensorIdx>) -> Vec<Vec<TensorIdx>> {
-    if order.is_empty() {
-        return vec![order];
-    }
-    let mut shards: Vec<Vec<TensorIdx>> = vec![];
-    let mut shard_of = BTreeMap::new();
-    for idx in order {
-        let shard = *shard_of.entry(view.source_file(idx)).or_insert(shards.len());
-        if shard == shards.len() {
-            shards.push(vec![]);
-        }
-        shards[shard].push(idx);
-    }
-    shards
 }
 
 /// Sorts tensors by descending element size where their order would misalign one; says whether it did.

@@ -83,7 +83,8 @@ fn a_folder_is_not_written_into_itself_or_through_links() {
     run(&mut convert(&folder, &folder, &["--force"])).expect(2, "one of the input's own files");
     symlink("m", dir.join("link")).unwrap();
     for link in ["link", "link/"] {
-        run(&mut convert(&folder, dir.join(link), &["--force"])).expect(2, "nothing is written through links");
+        run(&mut convert(&folder, dir.join(link), &["--force"]))
+            .expect(2, "nothing is written through links");
     }
     write(dir.join("file"), "a file");
     run(&mut convert(&folder, dir.join("file/"), &["--force"])).expect(2, "the output is no folder");

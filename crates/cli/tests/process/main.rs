@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 #![cfg(target_os = "linux")]
 
+mod bad;
 mod environment;
 mod folders;
 mod inputs;

@@ -23,6 +23,12 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
             log.record::<()>(&group.path().display().to_string(), Err("nothing in it is tried".to_owned()));
         }
     }
+    for format in suite.registry.readers().map(|reader| reader.info().format) {
+        if !cases.iter().any(|path| path.starts_with(folder.join(format))) {
+            let why = format!("the reader has no files in {}", folder.join(format).display());
+            log.record::<()>(format, Err(why));
+        }
+    }
     for path in cases {
         let subject = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
         log.record(&subject, fails_as_recorded(suite, path));

@@ -9,7 +9,7 @@ use modelferry_core::dtype::DType;
 use modelferry_core::error::ErrorKind;
 use modelferry_core::loss::LossKind;
 use modelferry_core::plugin::{Carries, Shards, WriterInfo};
-use modelferry_transform::Edits;
+use modelferry_transform::{Edits, StripPrefix};
 
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     let targets = DType::all().filter(|dtype| dtype.is_float() && !dtype.is_sub_byte());
@@ -29,7 +29,9 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
 /// Every float tensor is rounded once; what went out of range is refused, then allowed and named.
 fn casts(suite: &Suite<'_>, fixture: &Fixture, info: &WriterInfo, to: DType) -> Result<(), String> {
     let read = |path| Content::read(suite, path, info.format).map_err(|error| error.to_string());
-    let (before, _) = read(&fixture.path)?;
+    // Of a nested checkpoint the weights are cast, under the names that they have there.
+    let before =
+        Content::read_weights(suite, &fixture.path, info.format).map_err(|error| error.to_string())?;
     let touched = |dtype: DType| dtype.is_float() && !dtype.is_sub_byte() && dtype != to;
     let overflows = |held: &super::content::Held| {
         let codes = held.bytes.chunks_exact(held.dtype.item_bytes() as usize).map(naive::little);
@@ -45,7 +47,7 @@ fn casts(suite: &Suite<'_>, fixture: &Fixture, info: &WriterInfo, to: DType) -> 
         // Something else in it is refused, with or without a cast; the pairs see to that.
         return Ok(());
     }
-    let edits = Edits { dtype: Some(to), ..Edits::default() };
+    let edits = Edits { dtype: Some(to), strip_prefix: StripPrefix::None, ..Edits::default() };
     let manner = Manner { edits, ..Manner::default() };
     let first = suite.convert(fixture, info, &manner)?;
     let run = match &first.error {

@@ -21,6 +21,8 @@ pub(super) struct Content {
     pub(super) tensors: Vec<Held>,
     pub(super) ties: Vec<Vec<usize>>,
     pub(super) metadata: Vec<(String, Value)>,
+    /// Paths of what a nested document holds beside its tensors.
+    pub(super) parts: Vec<String>,
 }
 
 /// One tensor.
@@ -47,7 +49,13 @@ impl Content {
                 is_verbatim: model.verbatim(idx).is_some(),
             });
         }
-        Ok(Content { tensors, ties: model.ties.clone(), metadata: model.metadata.clone() })
+        Ok(Content { tensors, parts: parts(model), ..Content::around(model) })
+    }
+
+    /// All but the tensors.
+    pub(super) fn around(model: &Model) -> Content {
+        let (ties, metadata) = (model.ties.clone(), model.metadata.clone());
+        Content { tensors: vec![], ties, metadata, parts: parts(model) }
     }
 
     /// What lies at `path`, read by the reader of `format`, and what that reader left out.
@@ -57,6 +65,31 @@ impl Content {
             modelferry_convert::open(&suite.context(&settings), path, Some(format), &BTreeMap::new())?;
         Ok((Content::of(&opened.model, &*opened.inputs)?, opened.model.losses))
     }
+
+    /// What of the model at `path` is converted where nothing else is asked for: of a nested checkpoint the weights.
+    pub(super) fn read_weights(suite: &Suite<'_>, path: &Path, format: &str) -> CoreResult<Content> {
+        let settings = Default::default();
+        let mut opened =
+            modelferry_convert::open(&suite.context(&settings), path, Some(format), &BTreeMap::new())?;
+        opened.select(None)?;
+        Content::of(&opened.model, &*opened.inputs)
+    }
+}
+
+fn parts(model: &Model) -> Vec<String> {
+    let parts = model.tree.iter().flat_map(modelferry_core::tree::beside_tensors);
+    parts.map(|part| part.path).collect()
+}
+
+/// Whether a loss of a part of a nested document is about what stands at `path`: the part, or something in it.
+fn is_about(loss: &Loss, path: &str) -> bool {
+    let is_in = |path: &str| {
+        path.strip_prefix(&*loss.subject).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    // A writer knows paths in the part of the document that it was given.
+    let mut ends = path.match_indices('.').map(|(at, _)| &path[at + 1..]);
+    matches!(loss.kind, LossKind::State | LossKind::Tree)
+        && (is_in(path) || loss.kind == LossKind::Tree && ends.any(is_in))
 }
 
 /// Something that is not the same any more: the kind of loss that must say so, and what it must name, where it must.
@@ -75,9 +108,13 @@ pub(super) fn compare(
     losses: &[Loss],
     own_metadata: &[(String, Value)],
 ) -> Result<Verdict, String> {
-    let changes = changes(before, after, own_metadata)?;
+    let changes = changes(before, after, losses, own_metadata)?;
     for change in &changes {
-        let says = |loss: &&Loss| loss.kind == change.kind && change.names(&loss.subject);
+        let says = |loss: &&Loss| {
+            let is_left_out = matches!(change.kind, LossKind::Tensor | LossKind::TieDropped | LossKind::Tree);
+            let as_a_part = is_left_out && change.subjects.iter().any(|path| is_about(loss, path));
+            as_a_part || loss.kind == change.kind && change.names(&loss.subject)
+        };
         if !losses.iter().any(|loss| says(&loss)) {
             return Err(format!("nobody declared a change: {} {:?}", change.kind.name(), change.subjects));
         }
@@ -107,6 +144,12 @@ fn is_seen(loss: &Loss, changes: &[Change], before: &Content, after: &Content) -
         LossKind::Layout => was_there.is_some_and(|held| !held.is_verbatim),
         // The reader could not carry it, so it is on neither side.
         LossKind::Tensor if was_there.is_none() => after.tensors.iter().all(|held| held.name != loss.subject),
+        LossKind::State | LossKind::Tree => {
+            let paths = || before.tensors.iter().map(|held| &held.name).chain(&before.parts);
+            // The reader could not carry it, and it is on neither side; or it is gone.
+            !paths().any(|path| is_about(loss, path))
+                || changes.iter().any(|change| change.subjects.iter().any(|path| is_about(loss, path)))
+        }
         LossKind::Metadata if before.metadata.iter().all(|(key, _)| *key != loss.subject) => {
             after.metadata.iter().all(|(key, _)| *key != loss.subject)
         }
@@ -118,10 +161,11 @@ fn is_seen(loss: &Loss, changes: &[Change], before: &Content, after: &Content) -
 fn changes(
     before: &Content,
     after: &Content,
+    losses: &[Loss],
     own_metadata: &[(String, Value)],
 ) -> Result<Vec<Change>, String> {
     let mut changes = vec![];
-    let partner = partners(before, after)?;
+    let partner = partners(before, after, losses)?;
     for (idx, held) in before.tensors.iter().enumerate() {
         let Some(other) = partner.get(&idx).map(|&other| &after.tensors[other]) else {
             let is_tied = before.ties.iter().any(|group| group.contains(&idx) && group[0] != idx);
@@ -151,6 +195,13 @@ fn changes(
         changes.push(Change { kind: LossKind::Order, subjects: vec![] });
     }
     changes.extend(tie_changes(before, after, &partner)?);
+    for path in &before.parts {
+        // The part that was taken has its paths shortened.
+        let is_kept = |other: &String| path == other || path.ends_with(&format!(".{other}"));
+        if !after.parts.iter().any(is_kept) {
+            changes.push(Change::of(LossKind::Tree, &[path]));
+        }
+    }
     for (key, value) in &before.metadata {
         if !after.metadata.contains(&(key.clone(), value.clone())) {
             changes.push(Change::of(LossKind::Metadata, &[key]));
@@ -166,18 +217,39 @@ fn changes(
 }
 
 /// Which tensor became which: by name, and those that are left by their order.
-fn partners(before: &Content, after: &Content) -> Result<BTreeMap<usize, usize>, String> {
+fn partners(before: &Content, after: &Content, losses: &[Loss]) -> Result<BTreeMap<usize, usize>, String> {
     let by_name: BTreeMap<&str, usize> =
         after.tensors.iter().enumerate().map(|(idx, held)| (&*held.name, idx)).collect();
     if by_name.len() != after.tensors.len() {
         return Err("a name was written twice".to_owned());
     }
-    let found = |held: &Held| by_name.get(&*held.name).copied();
+    // Something else may have taken the name of a part that was left out.
+    let is_left_out = |held: &Held| {
+        let by_name = |loss: &Loss| loss.kind == LossKind::Tensor && loss.subject == held.name;
+        losses.iter().any(|loss| by_name(loss) || is_about(loss, &held.name))
+    };
+    // Names change in steps: the part that is taken, then prefixes, then what the user asked for.
+    let mut renames: BTreeMap<&str, &str> = BTreeMap::new();
+    for loss in losses.iter().filter(|loss| loss.kind == LossKind::Name) {
+        if let Some(name) = &loss.renamed {
+            renames.entry(&loss.subject).or_insert(name);
+        }
+    }
+    let written_as = |held: &Held| {
+        let first = renames.get(held.name.as_str()).copied();
+        let steps = std::iter::successors(first, |name| renames.get(name).copied());
+        steps.take(losses.len()).last().map_or_else(|| held.name.clone(), str::to_owned)
+    };
+    let found = |held: &Held| match is_left_out(held) {
+        true => None,
+        false => by_name.get(&*written_as(held)).copied(),
+    };
     let mut partner: BTreeMap<usize, usize> =
         before.tensors.iter().enumerate().filter_map(|(idx, held)| Some((idx, found(held)?))).collect();
     let taken: BTreeSet<usize> = partner.values().copied().collect();
     let new: Vec<usize> = (0..after.tensors.len()).filter(|idx| !taken.contains(idx)).collect();
-    let gone: Vec<usize> = (0..before.tensors.len()).filter(|idx| !partner.contains_key(idx)).collect();
+    let is_gone = |idx: &usize| !partner.contains_key(idx) && !is_left_out(&before.tensors[*idx]);
+    let gone: Vec<usize> = (0..before.tensors.len()).filter(is_gone).collect();
     if !new.is_empty() && new.len() != gone.len() {
         return Err(format!("{:?} came from nowhere", after.tensors[new[0]].name));
     }
@@ -268,7 +340,7 @@ mod tests {
     }
 
     fn content(tensors: &[Held]) -> Content {
-        Content { tensors: tensors.to_vec(), ties: vec![], metadata: vec![] }
+        Content { tensors: tensors.to_vec(), ties: vec![], metadata: vec![], parts: vec![] }
     }
 
     fn loss(kind: LossKind, subject: &str) -> Loss {

@@ -6,6 +6,7 @@ use modelferry_core::error::Result;
 use modelferry_core::expr::NodeId;
 use modelferry_core::inputs::Inputs;
 use modelferry_core::layout::Layout;
+use modelferry_core::limits::Limits;
 use modelferry_core::model::Model;
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::publish::Replace;
@@ -33,8 +34,9 @@ struct Engine<'a, 'b> {
     suite: &'a Suite<'b>,
 }
 
+/// What is spelt out here the default would ask the system for, every time.
 fn settings(memory: u64) -> Settings {
-    Settings { threads: 2, memory, ..Settings::default() }
+    Settings { threads: 2, memory, limits: Limits::default(), sync: false }
 }
 
 /// Items that one question may ask for, in bytes.

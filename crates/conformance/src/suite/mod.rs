@@ -6,16 +6,21 @@
 mod bad;
 mod casts;
 mod content;
+mod damage;
 mod declines;
 mod expressions;
 mod fixtures;
+mod mutations;
 mod pairs;
 mod processes;
 mod repeats;
 mod run;
 mod scratch;
+mod sweeps;
 mod truncated;
 mod writers;
+
+pub use mutations::{Mutated, Mutations, mutate};
 
 use fixtures::Fixture;
 use modelferry_core::registry::Registry;
@@ -113,6 +118,8 @@ const CHECKS: &[Check] = &[
     ("threads, memory, instructions and a second run change no byte", repeats::check),
     ("a process of any locale writes the same bytes", processes::check),
     ("a file that is cut anywhere is an error", truncated::check),
+    ("a header with any bit flipped is an error or a model", sweeps::check_bits),
+    ("a header with any number replaced is an error or a model", sweeps::check_numbers),
     ("a bad file gives its recorded error", bad::check),
     ("random expressions agree with the naive evaluator", expressions::check),
 ];

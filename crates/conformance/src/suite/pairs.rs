@@ -55,7 +55,8 @@ fn pair(
     let read =
         |path, format| Content::read(suite, path, format).map_err(|error| format!("cannot be read: {error}"));
     let (before, _) = read(&fixture.path, fixture.format)?;
-    let lack = lacks(info, &before, shards);
+    let weights = Content::read_weights(suite, &fixture.path, fixture.format);
+    let lack = lacks(info, &weights.map_err(|error| format!("no weights: {error}"))?, shards);
     let convert = |allow_all| {
         let manner = Manner { shards: Some(shards), allow_all, verify: true, ..Manner::default() };
         suite.convert(fixture, info, &manner)
@@ -114,10 +115,12 @@ pub(super) fn declared_by_capabilities(info: &WriterInfo, content: &Content) -> 
         .tensors
         .iter()
         .map(|held| Loss::declared(LossKind::Name, &held.name, "the format has no names"));
+    let parts = content.parts.iter().map(|path| Loss::declared(LossKind::Tree, path, "the format has none"));
     let keys = content
         .metadata
         .iter()
         .map(|(key, _)| Loss::declared(LossKind::Metadata, key, "the format has none"));
     let names = names.filter(|_| info.names == Carries::No);
-    names.chain(keys.filter(|_| info.metadata == Carries::No)).collect()
+    let keys = keys.filter(|_| info.metadata == Carries::No);
+    names.chain(keys).chain(parts.filter(|_| info.tree == Carries::No)).collect()
 }

@@ -61,7 +61,7 @@ impl Claims {
 }
 
 impl Evaluator<'_> {
-    /// Checks the claims about every node in `used`, reading what was not seen.
+    /// Checks the claims about headers and about every node in `used`, reading what was not seen.
     ///
     /// Errors: [`Malformed`](modelferry_core::ErrorKind::Malformed) naming both checksums.
     pub(crate) fn check_claims(&self, used: &dyn Fn(NodeId) -> bool, cx: &mut Cx) -> Result<()> {
@@ -77,7 +77,8 @@ impl Evaluator<'_> {
         cx: &mut Cx,
         visit: &mut dyn FnMut(Claim, u32) -> Result<()>,
     ) -> Result<()> {
-        for seen in self.claims.list.iter().filter(|seen| used(seen.claim.node)) {
+        let concerns = |claim: &Claim| claim.is_header || used(claim.node);
+        for seen in self.claims.list.iter().filter(|seen| concerns(&seen.claim)) {
             let found = self.checksum(seen, cx)?;
             if found != seen.claim.crc32 {
                 visit(seen.claim, found)?;

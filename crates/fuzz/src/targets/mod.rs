@@ -3,8 +3,10 @@
 
 mod npy_header;
 mod npz_members;
+mod pickle;
 mod safetensors_header;
 mod safetensors_index;
+mod torch;
 mod whole_path;
 mod write_then_read;
 
@@ -30,6 +32,8 @@ pub struct Target {
     pub check: fn(&[u8]) -> Result<Reached, String>,
     /// What an input of this target looks like that has `file` in it, if it has a place for it.
     pub seed: fn(&File) -> Option<Vec<u8>>,
+    /// Inputs to begin with that no file of testdata holds.
+    pub beginnings: fn() -> Vec<Vec<u8>>,
     /// Whether inputs are choices for a generator, so that any bytes are a good beginning.
     pub takes_choices: bool,
 }
@@ -41,6 +45,7 @@ pub const TARGETS: &[Target] = &[
         about: "JSON text in a file that is as long as it says, and the safetensors crate's opinion of it",
         check: safetensors_header::check,
         seed: safetensors_header::seed,
+        beginnings: Vec::new,
         takes_choices: false,
     },
     Target {
@@ -48,6 +53,7 @@ pub const TARGETS: &[Target] = &[
         about: "the JSON text of an index beside files that hold what it says",
         check: safetensors_index::check,
         seed: safetensors_index::seed,
+        beginnings: Vec::new,
         takes_choices: false,
     },
     Target {
@@ -55,6 +61,7 @@ pub const TARGETS: &[Target] = &[
         about: "a version and a header's text in a file that is as long as it says",
         check: npy_header::check,
         seed: npy_header::seed,
+        beginnings: Vec::new,
         takes_choices: false,
     },
     Target {
@@ -62,13 +69,31 @@ pub const TARGETS: &[Target] = &[
         about: "an archive made from choices: right offsets, lengths and checksums but for a few",
         check: npz_members::check,
         seed: |_| None,
+        beginnings: Vec::new,
         takes_choices: true,
+    },
+    Target {
+        name: "pickle",
+        about: "a pickle, read from a file and from memory, written in torch's dialect and read again",
+        check: pickle::check,
+        seed: pickle::seed,
+        beginnings: pickle::beginnings,
+        takes_choices: false,
+    },
+    Target {
+        name: "torch",
+        about: "whatever torch may have saved: archives, streams, tar files, and every tensor in them",
+        check: torch::check,
+        seed: torch::seed,
+        beginnings: torch::beginnings,
+        takes_choices: false,
     },
     Target {
         name: "whole-path",
         about: "a byte that chooses a name, then any file: identified, read, evaluated, laid out, some converted on disk",
         check: whole_path::check,
         seed: whole_path::seed,
+        beginnings: Vec::new,
         takes_choices: false,
     },
     Target {
@@ -76,6 +101,7 @@ pub const TARGETS: &[Target] = &[
         about: "a model made from choices, written by every writer that holds it and read back",
         check: write_then_read::check,
         seed: |_| None,
+        beginnings: Vec::new,
         takes_choices: true,
     },
 ];
@@ -83,6 +109,7 @@ pub const TARGETS: &[Target] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus;
 
     #[test]
     fn every_target_has_its_cargo_fuzz_twin() {
@@ -93,6 +120,20 @@ mod tests {
             assert!(manifest.contains(&format!("path = \"{file}\"")), "{file} is not in fuzz/Cargo.toml");
             let text = std::fs::read_to_string(fuzz.join(&file)).unwrap();
             assert!(text.contains(&format!("\"{}\"", target.name)), "{file}");
+        }
+    }
+
+    #[test]
+    fn every_reader_has_a_target_and_files_to_begin_with() {
+        let testdata = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
+        let files = corpus::files(&testdata).unwrap();
+        for format in modelferry_cli::builtin::registry().readers().map(|reader| reader.info().format) {
+            let is_its_own = |target: &&Target| target.name.split('-').next() == Some(format);
+            assert!(TARGETS.iter().any(|target| is_its_own(&target)), "no target for the reader of {format}");
+            // Targets that take choices make their inputs; the whole path begins with the files themselves.
+            let of_format = |file: &&File| file.name.starts_with(&format!("bad/{format}/"));
+            let seeds = files.iter().filter(of_format).filter_map(whole_path::seed);
+            assert!(seeds.count() > 0, "no bad file of {format} to begin with");
         }
     }
 

@@ -29,8 +29,9 @@ mod tests;
 use format as f;
 use integer as i;
 use modelferry_core::dtype::{Class, DType};
+use std::collections::BTreeMap;
 use std::ops::AddAssign;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// What a cast did to values, exactly counted. Complex numbers count as two.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -181,7 +182,7 @@ fn part(complex: DType) -> DType {
 
 fn plan(from: DType, to: DType) -> Option<Plan> {
     if from.item_bytes() == 1 {
-        return Table::new(from, to).map(|table| Plan::Table(Arc::new(table)));
+        return Table::shared(from, to).map(Plan::Table);
     }
     if from == to {
         // The halves of equal complex types.
@@ -242,7 +243,22 @@ fn last(middle: DType, to: DType) -> Option<Kernel> {
     })
 }
 
+/// The tables made so far, one for each pair of types that was asked for: a fold of tiny groups wants a caster for
+/// every one of them, and making a table costs more than such a group.
+static TABLES: RwLock<BTreeMap<(DType, DType), Arc<Table>>> = RwLock::new(BTreeMap::new());
+
 impl Table {
+    fn shared(from: DType, to: DType) -> Option<Arc<Table>> {
+        // A table is put in whole, so a thread that panicked has left nothing half made.
+        let known = TABLES.read().unwrap_or_else(PoisonError::into_inner).get(&(from, to)).cloned();
+        if known.is_some() {
+            return known;
+        }
+        let table = Arc::new(Table::new(from, to)?);
+        TABLES.write().unwrap_or_else(PoisonError::into_inner).insert((from, to), Arc::clone(&table));
+        Some(table)
+    }
+
     fn new(from: DType, to: DType) -> Option<Table> {
         let kernel = if to == DType::F64 { None } else { Some(last(DType::F64, to)?) };
         let mut table = Table { items: [0; 256], stats: [CastStats::default(); 256], counts: false };

@@ -161,10 +161,15 @@ fn from_f64(bits: u64, dtype: DType) -> u64 {
     u64::from_le_bytes(item)
 }
 
-/// Each value that occurs among items of one byte, once, in `lane`.
+/// Each value that occurs among items of one byte, in `lane`.
 fn occurring(dtype: DType, lane: DType, src: &[u8]) -> Vec<u8> {
-    let counts = crate::cast::histogram(src);
-    let present: Vec<u8> = (0..=255).filter(|byte| counts[usize::from(*byte)] > 0).collect();
+    // A few items are sooner converted than counted; twice is no harm.
+    let present = if src.len() <= 256 {
+        src.to_vec()
+    } else {
+        let counts = crate::cast::histogram(src);
+        (0..=255).filter(|byte| counts[usize::from(*byte)] > 0).collect()
+    };
     let mut values = vec![0; present.len() * lane.item_bytes() as usize];
     if let Some(caster) = Caster::new(dtype, lane) {
         caster.run(&present, &mut values, &mut CastStats::default());

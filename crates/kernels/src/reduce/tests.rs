@@ -34,7 +34,15 @@ fn fold(f: ReduceFn, dtype: DType, items: &[u64]) -> u64 {
     results[0]
 }
 
+/// The rank among the items, and among so many copies of them that they are counted instead of kept.
 fn kth(dtype: DType, k: u64, items: &[u64]) -> u64 {
+    let n_copies = 20_000_usize.div_ceil(items.len());
+    let kept = rank(dtype, k, items);
+    assert_eq!(kept, rank(dtype, k * n_copies as u64, &items.repeat(n_copies)), "{dtype}, rank {k}");
+    kept
+}
+
+fn rank(dtype: DType, k: u64, items: &[u64]) -> u64 {
     let src = dense(dtype, items);
     let mut kth = KthAbs::new(dtype, k).unwrap();
     loop {

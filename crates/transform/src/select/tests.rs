@@ -1,4 +1,5 @@
 use super::*;
+use modelferry_core::inputs::FileId;
 use modelferry_core::tree::{Object, ObjectId, Tree};
 
 /// A document in the making: each method adds an object.
@@ -22,7 +23,7 @@ impl Made {
     /// A tensor of these extents, named later.
     fn tensor(&mut self, shape: &[u64]) -> ObjectId {
         let n: u64 = shape.iter().product();
-        let data = self.model.nodes.inline(vec![0; n as usize]).unwrap();
+        let data = self.model.nodes.region(FileId(0), 0, n).unwrap();
         let idx = self.model.push(String::new(), DType::U8, shape.to_vec(), data).unwrap();
         self.object(Object::Tensor(idx))
     }

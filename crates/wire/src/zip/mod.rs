@@ -1,4 +1,5 @@
-//! Zip archives: [`Directory`] reads one, [`Writer`] lays one out. Neither inflates, deflates or sums anything.
+//! Zip archives: [`Directory`] reads one, [`Writer`] lays one out, [`TorchWriter`] in torch's dialect. None inflates,
+//! deflates or sums anything.
 //!
 //! The rules are those of APPNOTE.TXT 6.3.10 (PKWARE), read as strictly as torch, numpy and our own output allow: an
 //! archive that two programs could understand differently is refused. The directory is parsed here and not by the
@@ -8,9 +9,12 @@
 //! the tests.
 
 mod read;
+mod records;
+mod torch;
 mod write;
 
 pub use read::{Directory, Entry};
+pub use torch::{TorchPlaced, TorchWriter};
 pub use write::{Finished, Member, Padding, Placed, Writer};
 
 use zip::CompressionMethod;

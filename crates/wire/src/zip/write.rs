@@ -1,22 +1,20 @@
 //! Laying an archive out: headers, positions and holes, no payload.
 
+use super::records::{
+    Header, MADE_BY_UNIX, VERSION_ZIP64, check_name, is_wide, put_end, put_zip64, refusal, short,
+};
 use super::*;
-use crate::shown;
-use modelferry_core::error::{Error, Result};
-use zip::{ZIP64_BYTES_THR, ZIP64_ENTRY_THR};
+use modelferry_core::error::Result;
+use zip::ZIP64_ENTRY_THR;
 
-/// 1980-01-01 00:00, the first moment a DOS time can name: outputs hold no clock.
-const DOS_TIME: u16 = 0;
+/// 1980-01-01, with a time of 00:00 the first moment that DOS can name: outputs hold no clock.
 const DOS_DATE: u16 = 1 << 5 | 1;
-/// Version 2.0, and 4.5 where zip64 is used (APPNOTE 4.4.3.2).
+/// Version 2.0, where zip64 is not used (APPNOTE 4.4.3.2).
 const VERSION: u16 = 20;
-const VERSION_ZIP64: u16 = 45;
-/// "Made by" Unix, so that the permissions below count.
-const MADE_BY_UNIX: u16 = 3 << 8;
-/// A regular file with mode 0644, where a Unix archive keeps it.
+/// A regular file with mode 0644, where an archive "made by" Unix keeps it.
 const ATTRIBUTES: u32 = 0o100_644 << 16;
 const CRC_IN_LOCAL: u64 = 14;
-const CRC_IN_CENTRAL: u64 = 16;
+pub(super) const CRC_IN_CENTRAL: u64 = 16;
 
 /// The extra field that pads a local header so that the payload is aligned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,7 +22,7 @@ pub enum Padding {
     /// 0xA11E: the alignment as a `u16`, then zeros. What the `zip` crate writes.
     #[default]
     Alignment,
-    /// `FB`: filled with the letter Z. What torch writes.
+    /// `FB`: filled with the letter Z, and there even where it has nothing to fill. What torch writes.
     Torch,
 }
 
@@ -100,82 +98,38 @@ impl Writer {
     /// hold, or an archive of more than 2^64 bytes.
     pub fn add(&mut self, member: Member<'_>) -> Result<Placed> {
         let Member { name, len, align, padding, local_extra, central_extra } = member;
-        let refuse =
-            |what: &str| Error::target(format!("a zip archive cannot hold entry {:?}: {what}", shown(name)));
-        let name_len = u16::try_from(name.len()).map_err(|_| {
-            refuse("its name is too long")
-                .expected("at most 65535 bytes")
-                .found(format_args!("{} bytes", name.len()))
-        })?;
-        if name.contains('\0') {
-            return Err(refuse("its name contains a NUL"));
-        }
+        check_name(name)?;
+        let too_large = || refusal(name, "the archive is too large");
         let header_at = self.at;
-        let wide_len = len >= ZIP64_BYTES_THR;
-        let wide_at = header_at >= ZIP64_BYTES_THR;
         let flags = if name.is_ascii() { 0 } else { FLAG_UTF8 };
-        let version = if wide_len { VERSION_ZIP64 } else { VERSION };
-        let short = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        let version = |is_wide: bool| if is_wide { VERSION_ZIP64 } else { VERSION };
 
+        let mut wide = if is_wide(len) { vec![len, len] } else { vec![] };
         let mut extra = Vec::new();
-        if wide_len {
-            put_zip64(&mut extra, &[len, len]);
-        }
+        put_zip64(&mut extra, &wide);
         extra.extend_from_slice(local_extra);
         let unaligned_at = header_at
             .checked_add(LOCAL_BYTES + name.len() as u64 + extra.len() as u64)
-            .ok_or_else(|| refuse("the archive is too large"))?;
-        pad(&mut extra, unaligned_at, align, padding).ok_or_else(|| refuse("the archive is too large"))?;
-        let extra_len = u16::try_from(extra.len()).map_err(|_| refuse("its extra fields are too long"))?;
-
-        let mut header = Vec::with_capacity(LOCAL_BYTES as usize + name.len() + extra.len());
-        header.extend_from_slice(&LOCAL_MAGIC);
-        for field in [version, flags, 0, DOS_TIME, DOS_DATE] {
-            header.extend_from_slice(&field.to_le_bytes());
-        }
-        for field in [0, if wide_len { u32::MAX } else { short(len) }, short(len)] {
-            header.extend_from_slice(&field.to_le_bytes());
-        }
-        header.extend_from_slice(&name_len.to_le_bytes());
-        header.extend_from_slice(&extra_len.to_le_bytes());
-        header.extend_from_slice(name.as_bytes());
-        header.extend_from_slice(&extra);
-
+            .ok_or_else(too_large)?;
+        pad(&mut extra, unaligned_at, align, padding).ok_or_else(too_large)?;
+        let version_local = version(!wide.is_empty());
+        let local =
+            Header { name, version: version_local, flags, date: DOS_DATE, len: short(len), extra: &extra };
+        let header = local.local()?;
         let data_at = header_at.checked_add(header.len() as u64);
         let end = data_at.and_then(|data_at| Some((data_at, data_at.checked_add(len)?)));
-        let (data_at, end) = end.ok_or_else(|| refuse("the archive is too large"))?;
+        let (data_at, end) = end.ok_or_else(too_large)?;
 
-        let mut wide = Vec::new();
-        if wide_len {
-            wide.extend_from_slice(&[len, len]);
-        }
-        if wide_at {
+        if is_wide(header_at) {
             wide.push(header_at);
         }
         extra.clear();
-        if !wide.is_empty() {
-            put_zip64(&mut extra, &wide);
-        }
+        put_zip64(&mut extra, &wide);
         extra.extend_from_slice(central_extra);
-        let extra_len = u16::try_from(extra.len()).map_err(|_| refuse("its extra fields are too long"))?;
-        let version = if wide.is_empty() { VERSION } else { VERSION_ZIP64 };
-
+        let version = version(!wide.is_empty());
         let crc_in_directory = self.directory.len() as u64 + CRC_IN_CENTRAL;
-        self.directory.extend_from_slice(&CENTRAL_MAGIC);
-        for field in [MADE_BY_UNIX | version, version, flags, 0, DOS_TIME, DOS_DATE] {
-            self.directory.extend_from_slice(&field.to_le_bytes());
-        }
-        for field in [0, short(len), short(len)] {
-            self.directory.extend_from_slice(&field.to_le_bytes());
-        }
-        // Name, extra field, no comment, first disk, not text.
-        for field in [name_len, extra_len, 0, 0, 0] {
-            self.directory.extend_from_slice(&field.to_le_bytes());
-        }
-        self.directory.extend_from_slice(&ATTRIBUTES.to_le_bytes());
-        self.directory.extend_from_slice(&short(header_at).to_le_bytes());
-        self.directory.extend_from_slice(name.as_bytes());
-        self.directory.extend_from_slice(&extra);
+        let central = Header { name, version, flags, date: DOS_DATE, len: short(len), extra: &extra };
+        central.central(&mut self.directory, MADE_BY_UNIX | version, ATTRIBUTES, header_at)?;
 
         self.at = end;
         self.n_members += 1;
@@ -185,51 +139,16 @@ impl Writer {
     /// The directory and the end records. Error: an archive of more than 2^64 bytes.
     pub fn finish(self) -> Result<Finished> {
         let Writer { at, n_members, directory: mut bytes } = self;
-        let directory_len = bytes.len() as u64;
-        let end64_at = at
-            .checked_add(directory_len)
-            .filter(|end| end.checked_add(END64_BYTES + LOCATOR_BYTES + END_BYTES).is_some())
-            .ok_or_else(|| Error::target("the zip archive is too large"))?;
-        let n_short = u16::try_from(n_members).unwrap_or(u16::MAX);
-        let wide = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
-        if n_members >= ZIP64_ENTRY_THR as u64 || directory_len >= ZIP64_BYTES_THR || at >= ZIP64_BYTES_THR {
-            bytes.extend_from_slice(&END64_MAGIC);
-            bytes.extend_from_slice(&(END64_BYTES - 12).to_le_bytes());
-            bytes.extend_from_slice(&(MADE_BY_UNIX | VERSION_ZIP64).to_le_bytes());
-            bytes.extend_from_slice(&VERSION_ZIP64.to_le_bytes());
-            bytes.extend_from_slice(&[0; 8]);
-            for field in [n_members, n_members, directory_len, at] {
-                bytes.extend_from_slice(&field.to_le_bytes());
-            }
-            bytes.extend_from_slice(&LOCATOR_MAGIC);
-            bytes.extend_from_slice(&[0; 4]);
-            bytes.extend_from_slice(&end64_at.to_le_bytes());
-            bytes.extend_from_slice(&1u32.to_le_bytes());
-        }
-        bytes.extend_from_slice(&END_MAGIC);
-        for field in [0, 0, n_short, n_short] {
-            bytes.extend_from_slice(&field.to_le_bytes());
-        }
-        for field in [wide(directory_len), wide(at)] {
-            bytes.extend_from_slice(&field.to_le_bytes());
-        }
-        bytes.extend_from_slice(&[0; 2]);
+        let needs_zip64 = n_members >= ZIP64_ENTRY_THR as u64 || is_wide(bytes.len() as u64) || is_wide(at);
+        put_end(&mut bytes, at, n_members, needs_zip64.then_some(MADE_BY_UNIX | VERSION_ZIP64))?;
         Ok(Finished { at, bytes })
     }
 }
 
-fn put_zip64(extra: &mut Vec<u8>, values: &[u64]) {
-    extra.extend_from_slice(&ZIP64_ID.to_le_bytes());
-    extra.extend_from_slice(&(8 * values.len() as u16).to_le_bytes());
-    for value in values {
-        extra.extend_from_slice(&value.to_le_bytes());
-    }
-}
-
 /// Appends the field that moves the payload from `unaligned_at` to a multiple of `align`; `None` on overflow.
-fn pad(extra: &mut Vec<u8>, unaligned_at: u64, align: u16, padding: Padding) -> Option<()> {
+pub(super) fn pad(extra: &mut Vec<u8>, unaligned_at: u64, align: u16, padding: Padding) -> Option<()> {
     let align = u64::from(align.max(1));
-    if unaligned_at.is_multiple_of(align) {
+    if padding == Padding::Alignment && unaligned_at.is_multiple_of(align) {
         return Some(());
     }
     let (id, least, fill) = match padding {

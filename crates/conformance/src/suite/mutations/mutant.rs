@@ -1,0 +1,205 @@
+//! Plugins that do one thing wrong.
+
+use super::super::content::Held;
+use super::plan::Mutation;
+use crate::naive::pack;
+use modelferry_core::error::Result;
+use modelferry_core::expr::Packing;
+use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::layout::{Layout, Piece};
+use modelferry_core::loss::Loss;
+use modelferry_core::model::{Model, ModelView, Tensor, Value};
+use modelferry_core::options::Options;
+use modelferry_core::plugin::{Host, LayoutRequest, Reader, ReaderInfo, Verdict, Writer, WriterInfo};
+use modelferry_core::registry::Registry;
+use std::sync::Arc;
+
+/// The plugins of a registry, all of which do the same thing wrong.
+pub(super) fn mutants(honest: &Arc<Registry>, mutation: Mutation) -> Registry {
+    let mutation = Arc::new(mutation);
+    let mut registry = Registry::default();
+    for info in honest.readers().map(|reader| reader.info()) {
+        registry.add_reader(Mutant { honest: Arc::clone(honest), info, mutation: Arc::clone(&mutation) });
+    }
+    for info in honest.writers().map(|writer| writer.info()) {
+        registry.add_writer(Mutant { honest: Arc::clone(honest), info, mutation: Arc::clone(&mutation) });
+    }
+    registry
+}
+
+/// A reader or a writer around the one of the same format.
+struct Mutant<I: 'static> {
+    honest: Arc<Registry>,
+    info: &'static I,
+    mutation: Arc<Mutation>,
+}
+
+impl Reader for Mutant<ReaderInfo> {
+    fn info(&self) -> &'static ReaderInfo {
+        self.info
+    }
+
+    fn identify(&self, inputs: &dyn Inputs) -> Verdict {
+        self.honest.reader(self.info.format).map_or(Verdict::No, |reader| reader.identify(inputs))
+    }
+
+    fn read(&self, inputs: &dyn Inputs, options: &Options, host: &mut dyn Host) -> Result<Model> {
+        let mut model = self.honest.reader(self.info.format)?.read(inputs, options, host)?;
+        let find = |name: &str| model.tensors.iter().position(|tensor| tensor.name == name);
+        match &*self.mutation {
+            Mutation::BreakTie { tensor } => {
+                if let Some(idx) = find(tensor) {
+                    let Tensor { name, dtype, shape, data } = model.tensors[idx].clone();
+                    let again = model.push(format!("{name} again"), dtype, shape, data)?;
+                    match model.ties.iter_mut().find(|group| group.contains(&idx)) {
+                        Some(group) => group.push(again),
+                        None => model.ties.push(vec![idx, again]),
+                    }
+                }
+            }
+            Mutation::MakeTie { first, second } => {
+                if let (Some(first), Some(second)) = (find(first), find(second)) {
+                    model.ties.push(vec![first.min(second), first.max(second)]);
+                }
+            }
+            _ => {}
+        }
+        Ok(model)
+    }
+}
+
+impl Writer for Mutant<WriterInfo> {
+    fn info(&self) -> &'static WriterInfo {
+        self.info
+    }
+
+    fn layout(
+        &self,
+        view: &ModelView<'_>,
+        request: &LayoutRequest<'_>,
+        host: &mut dyn Host,
+    ) -> Result<(Layout, Vec<Loss>)> {
+        let writer = self.honest.writer(self.info.format)?;
+        let find = |name: &str| view.tensors().position(|tensor| tensor.name() == name);
+        let mut shown = described(view)?;
+        let mut left_out = None;
+        match &*self.mutation {
+            Mutation::LeaveOut { tensor } => {
+                left_out = find(tensor);
+                if let Some(idx) = left_out {
+                    shown.tensors.remove(idx);
+                    shown.ties.clear();
+                }
+            }
+            Mutation::Rename { tensor } => change(&mut shown, find(tensor), |tensor| tensor.name.push('~')),
+            Mutation::Reshape { tensor } => change(&mut shown, find(tensor), |tensor| tensor.shape.push(1)),
+            Mutation::Retype { tensor, dtype } => {
+                if let Some(idx) = find(tensor) {
+                    let known = &view.tensor(idx);
+                    let (file, at) = place(view, idx);
+                    let region = shown.nodes.region(file, at, known.byte_len())?;
+                    let n = shown.tensors[idx].n_elements();
+                    shown.tensors[idx].data = shown.nodes.decode(region, *dtype, n, Packing::default())?;
+                    shown.tensors[idx].dtype = *dtype;
+                }
+            }
+            Mutation::Describe { key } => {
+                for (known, value) in &mut shown.metadata {
+                    if known == key {
+                        *value = Value::Text(format!("not {value:?}"));
+                    }
+                }
+            }
+            Mutation::HideTies => shown.ties.clear(),
+            _ => {
+                let (mut layout, mut losses) = writer.layout(view, request, host)?;
+                match &*self.mutation {
+                    Mutation::FlipBit { tensor, at, bit } => {
+                        if let Some(idx) = find(&tensor.name) {
+                            flip(&mut layout, idx, tensor, *at, *bit);
+                        }
+                    }
+                    Mutation::Swap { first, second } => swap(&mut layout, find(first), find(second)),
+                    Mutation::ClaimLoss(loss) => losses.push(loss.clone()),
+                    _ => {}
+                }
+                return Ok((layout, losses));
+            }
+        }
+        let (mut layout, losses) = writer.layout(&ModelView::new(&shown, host.limits())?, request, host)?;
+        if let Some(left_out) = left_out {
+            for_each_tensor(&mut layout, |idx| *idx += usize::from(*idx >= left_out));
+        }
+        Ok((layout, losses))
+    }
+}
+
+/// A model that looks to a writer as `view` does, to be changed.
+fn described(view: &ModelView<'_>) -> Result<Model> {
+    let mut model = Model::default();
+    for (idx, tensor) in view.tensors().enumerate() {
+        let (file, at) = place(view, idx);
+        let region = model.nodes.region(file, at, tensor.byte_len())?;
+        let n = tensor.dtype().items(tensor.shape().iter().product()).unwrap_or_default();
+        let mut data = model.nodes.decode(region, tensor.dtype(), n, Packing::default())?;
+        if view.verbatim(idx).is_none() {
+            data = model.nodes.stage(data)?;
+        }
+        model.push(tensor.name(), tensor.dtype(), tensor.shape().to_vec(), data)?;
+    }
+    model.ties = view.ties().to_vec();
+    model.metadata = view.metadata().to_vec();
+    Ok(model)
+}
+
+/// Where a tensor's bytes lie as far as a writer can tell.
+fn place(view: &ModelView<'_>, idx: usize) -> (FileId, u64) {
+    view.verbatim(idx).unwrap_or((view.source_file(idx).unwrap_or(FileId(0)), 0))
+}
+
+fn change(model: &mut Model, idx: Option<usize>, change: impl FnOnce(&mut Tensor)) {
+    if let Some(tensor) = idx.and_then(|idx| model.tensors.get_mut(idx)) {
+        change(tensor);
+    }
+}
+
+fn for_each_tensor(layout: &mut Layout, mut change: impl FnMut(&mut usize)) {
+    for piece in layout.files.iter_mut().flat_map(|file| &mut file.pieces) {
+        if let Piece::Tensor { idx, .. } = piece {
+            change(idx);
+        }
+    }
+}
+
+/// Puts bytes into a layout where it had a few of a tensor's: the same, but for one bit.
+fn flip(layout: &mut Layout, idx: usize, tensor: &Held, at: u64, bit: u32) {
+    for file in &mut layout.files {
+        let found = file.pieces.iter().enumerate().find_map(|(place, piece)| match piece {
+            Piece::Tensor { idx: known, bytes, packing } if *known == idx && bytes.contains(&at) => {
+                Some((place, bytes.clone(), *packing))
+            }
+            _ => None,
+        });
+        let Some((place, bytes, packing)) = found else { continue };
+        let mut packed = pack(&tensor.bytes, tensor.dtype, packing);
+        packed[at as usize] ^= 1 << bit;
+        // Neither an item may be split, nor eight items that share bytes.
+        let unit = tensor.dtype.bits().filter(|bits| *bits < 8).map_or(tensor.dtype.item_bytes(), u64::from);
+        let from = at / unit * unit;
+        let to = (from + unit).min(bytes.end);
+        let rest = |bytes| Piece::Tensor { idx, bytes, packing };
+        let spoilt = Piece::Bytes(packed[from as usize..to as usize].into());
+        file.pieces.splice(place..=place, [rest(bytes.start..from), spoilt, rest(to..bytes.end)]);
+    }
+}
+
+fn swap(layout: &mut Layout, first: Option<usize>, second: Option<usize>) {
+    let (Some(first), Some(second)) = (first, second) else { return };
+    for_each_tensor(layout, |idx| {
+        *idx = match *idx {
+            known if known == first => second,
+            known if known == second => first,
+            other => other,
+        }
+    });
+}
