@@ -22,6 +22,7 @@ import make_bad_npz
 import make_bad_safetensors
 import make_bad_torch
 import make_checkpoints
+import make_hf
 import make_npz
 import make_owners
 import make_safetensors
@@ -29,7 +30,8 @@ import make_torch
 
 HERE = Path(__file__).parent
 PACKAGES = ("numpy", "ml_dtypes", "safetensors", "torch", "huggingface_hub")
-MODULES = (make_safetensors, make_npz, make_torch, make_checkpoints, make_bad_safetensors, make_bad_npz, make_bad_torch)
+MODULES = (make_safetensors, make_npz, make_torch, make_checkpoints, make_bad_safetensors, make_bad_npz, make_bad_torch,
+           make_hf)
 
 
 class Out:

@@ -73,7 +73,7 @@ def ask(out, judge, names):
 
 def make(out):
     """Asks safetensors, numpy and torch about every bad file written so far, and writes the page."""
-    bad = sorted(n for n in out.origins if n.startswith("bad/") and not n.startswith("bad/index/"))
+    bad = sorted(n for n in out.origins if n.startswith("bad/") and not n.startswith(("bad/index/", "bad/hf/")))
     verdicts = ask(out, JUDGE, [n for n in bad if n.endswith((".safetensors", ".npy", ".npz"))])
     of_torch = [n for n in bad if n.startswith("bad/pytorch/")]
     asked = [n for n in of_torch if not n.removeprefix("bad/pytorch/").startswith(NOT_ASKED)]

@@ -28,6 +28,7 @@ pub mod faults;
 pub mod layouts;
 pub mod models;
 pub mod naive;
+mod nested;
 mod numbers;
 mod random;
 pub mod suite;

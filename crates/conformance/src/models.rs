@@ -50,6 +50,16 @@ pub fn all() -> Result<Vec<Made>> {
 type Build = fn(&mut Draft) -> Result<()>;
 
 const TABLE: &[(&str, Build)] = &[
+    ("config-and-files", |draft| {
+        draft.plain("x", DType::F32, &[3])?;
+        draft.model.config = Some("{ \"model_type\":\"none\", \"nan\": NaN,\n\n\"n\":1.10 }".into());
+        let text = draft.model.nodes.inline(b"{}".to_vec())?;
+        draft.model.push_asset("tokenizer.json", text)?;
+        let nothing = draft.model.nodes.inline(vec![])?;
+        draft.model.push_asset("1_Pooling/empty", nothing)?;
+        let part = draft.stored("bytes of a file\n".as_bytes())?;
+        draft.model.push_asset("größe", part)
+    }),
     ("no-tensors", |_| Ok(())),
     ("scalar", |draft| draft.plain("scalar", DType::F32, &[])),
     ("one-element", |draft| draft.plain("one", DType::F16, &[1])),

@@ -3,7 +3,7 @@
 use crate::job::{Context, PluginOptions};
 use crate::pick;
 use modelferry_core::expr::NodeId;
-use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::inputs::{FileId, Inputs, Rooted};
 use modelferry_core::layout::Layout;
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::Loss;
@@ -76,42 +76,6 @@ impl Host for EngineHost<'_> {
         let options = Options::resolve(info.options, self.options)?;
         let request = LayoutRequest { options: &options, ..request.clone() };
         writer.layout(view, &request, self).map_err(|error| error.format(info.format))
-    }
-}
-
-/// The same files, another of which is the root.
-struct Rooted<'a> {
-    inputs: &'a dyn Inputs,
-    root: FileId,
-}
-
-impl Inputs for Rooted<'_> {
-    fn root(&self) -> FileId {
-        self.root
-    }
-
-    fn open(&self, relative: &str) -> Result<FileId> {
-        self.inputs.open(relative)
-    }
-
-    fn release(&self, file: FileId) {
-        self.inputs.release(file);
-    }
-
-    fn list(&self, folder: &str) -> Result<Vec<String>> {
-        self.inputs.list(folder)
-    }
-
-    fn name(&self, file: FileId) -> String {
-        self.inputs.name(file)
-    }
-
-    fn len(&self, file: FileId) -> u64 {
-        self.inputs.len(file)
-    }
-
-    fn read_at(&self, file: FileId, offset: u64, out: &mut [u8]) -> Result<()> {
-        self.inputs.read_at(file, offset, out)
     }
 }
 

@@ -170,7 +170,7 @@ pub fn target<'a>(
 const DEFAULT_WEIGHTS: &str = "safetensors";
 
 /// What the tensors of a writer's output can be where nothing else is said: of a folder, those of its usual weights.
-pub(crate) fn weights_of(registry: &Registry, info: &'static WriterInfo) -> &'static WriterInfo {
+pub fn weights_of(registry: &Registry, info: &'static WriterInfo) -> &'static WriterInfo {
     match info.place {
         Place::File => info,
         Place::Folder => registry.writer(DEFAULT_WEIGHTS).map_or(info, |writer| writer.info()),

@@ -80,6 +80,45 @@ pub struct Window {
     pub len: u64,
 }
 
+/// The same files, another of which is the root.
+#[derive(Clone, Copy)]
+pub struct Rooted<'a> {
+    /// The files.
+    pub inputs: &'a dyn Inputs,
+    /// The one that is the root.
+    pub root: FileId,
+}
+
+impl Inputs for Rooted<'_> {
+    fn root(&self) -> FileId {
+        self.root
+    }
+
+    fn open(&self, relative: &str) -> Result<FileId> {
+        self.inputs.open(relative)
+    }
+
+    fn release(&self, file: FileId) {
+        self.inputs.release(file);
+    }
+
+    fn list(&self, folder: &str) -> Result<Vec<String>> {
+        self.inputs.list(folder)
+    }
+
+    fn name(&self, file: FileId) -> String {
+        self.inputs.name(file)
+    }
+
+    fn len(&self, file: FileId) -> u64 {
+        self.inputs.len(file)
+    }
+
+    fn read_at(&self, file: FileId, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.inputs.read_at(file, offset, out)
+    }
+}
+
 /// [`Inputs`] over byte slices: the first file is the root, or the folder of all of them.
 #[derive(Clone, Debug, Default)]
 pub struct MemInputs {

@@ -227,7 +227,7 @@ impl Scanner<'_> {
     }
 
     fn unexpected(&self, expected: &'static str) -> Error {
-        let error = Error::malformed("no JSON").expected(expected);
+        let error = Error::malformed("not JSON").expected(expected);
         let rest = &self.bytes[self.at.min(self.bytes.len())..];
         match String::from_utf8_lossy(&rest[..rest.len().min(16)]).chars().next() {
             Some(c) => error.found(format_args!("{c:?}")),
@@ -330,7 +330,7 @@ mod tests {
             assert!(fields(text).is_err(), "{text}");
         }
         let error = fields("{\"a\": 1, b}").unwrap_err();
-        assert_eq!(error.to_string(), "byte 9: no JSON, expected a key in quotes, found 'b'");
+        assert_eq!(error.to_string(), "byte 9: not JSON, expected a key in quotes, found 'b'");
     }
 
     #[test]

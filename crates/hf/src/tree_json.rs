@@ -12,7 +12,7 @@ use modelferry_core::tree::{Instance, Object, ObjectId, Tree};
 use std::collections::HashMap;
 
 /// Most bytes of text: what is shared a million times is written a million times.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_BYTES: u64 = 1 << 20;
 
 /// Most bytes of a byte string that are shown.
 const MAX_SHOWN: usize = 256;
@@ -20,7 +20,7 @@ const MAX_SHOWN: usize = 256;
 /// The text of a document, with a newline at its end.
 ///
 /// An object that contains itself is `"…"` there. Errors: [`Limit`](modelferry_core::error::ErrorKind::Limit) for
-/// nesting beyond [`Limits::depth`] and for text beyond 16 MiB.
+/// nesting beyond [`Limits::depth`] and for text beyond 1 MiB.
 pub fn render(tree: &Tree, limits: &Limits) -> Result<String> {
     let mut renderer = Renderer { tree, limits, out: String::new(), path: vec![] };
     match tree.root() {

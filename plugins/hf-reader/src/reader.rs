@@ -156,7 +156,7 @@ fn add_pickle(
         Err(error) if error.kind() == ErrorKind::Io => Err(error),
         // It is read for people; a model is not refused for it.
         Err(error) => {
-            lose(format!("not carried, for it is no pickle that can be read: {}; {hint}", error.what()))
+            lose(format!("a pickle that cannot be shown as text: {}; not carried; {hint}", error.what()))
         }
     }
 }

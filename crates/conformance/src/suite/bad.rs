@@ -3,6 +3,7 @@
 use super::scratch::walk;
 use super::{Log, Suite, guarded};
 use modelferry_convert::{Job, Report, convert};
+use modelferry_core::plugin::Place;
 use modelferry_engine::Settings;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,10 @@ const BLESS: &str = "cargo xtask fixtures --bless";
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     let folder = suite.testdata.join("bad");
     let files = walk(&folder).unwrap_or_default();
-    let cases: Vec<&PathBuf> = files.iter().filter(|path| is_case(path, &files)).collect();
+    let folders = folders(suite, &folder);
+    let is_in_folder = |path: &Path| folders.iter().any(|folder| path.starts_with(folder));
+    let is_case = |path: &&PathBuf| !is_in_folder(path) && is_case(path, &files);
+    let cases: Vec<&PathBuf> = folders.iter().chain(files.iter().filter(is_case)).collect();
     for group in fs::read_dir(&folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
         if !cases.iter().any(|path| path.starts_with(group.path())) {
             log.record::<()>(&group.path().display().to_string(), Err("nothing in it is tried".to_owned()));
@@ -41,6 +45,16 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
             );
         }
     }
+}
+
+/// The folders that are a case as a whole: each one in that of a format whose models are folders.
+fn folders(suite: &Suite<'_>, bad: &Path) -> Vec<PathBuf> {
+    let readers = suite.registry.readers().map(|reader| reader.info());
+    let groups = readers.filter(|info| info.place == Place::Folder).map(|info| bad.join(info.format));
+    let entries = groups.filter_map(|group| fs::read_dir(group).ok()).flatten().flatten();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    folders.sort();
+    folders
 }
 
 /// Everything but what accompanies another file: notes, and the files around and below an index.

@@ -3,17 +3,22 @@
 use super::Suite;
 use super::Verdict;
 use crate::naive::Naive;
-use crate::numbers;
+use crate::{nested, numbers};
 use modelferry_core::dtype::DType;
 use modelferry_core::error::Result as CoreResult;
-use modelferry_core::expr::NodeId;
-use modelferry_core::inputs::Inputs;
+use modelferry_core::expr::{NodeId, Op};
+use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::layout::Layout;
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
-use modelferry_core::model::{Model, Value};
-use modelferry_core::plugin::{Answer, Host, Query};
+use modelferry_core::model::{Model, ModelView, Value};
+use modelferry_core::plugin::{Answer, Host, LayoutRequest, Query};
+use modelferry_core::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+/// What losses call a config.
+const CONFIG: &str = "config.json";
 
 /// Everything a model says, with its payload as the naive evaluator makes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +28,10 @@ pub(super) struct Content {
     pub(super) metadata: Vec<(String, Value)>,
     /// Paths of what a nested document holds beside its tensors.
     pub(super) parts: Vec<String>,
+    /// The text of the config.
+    pub(super) config: Option<String>,
+    /// Files that hold no weights, by name.
+    pub(super) assets: BTreeMap<String, Vec<u8>>,
 }
 
 /// One tensor.
@@ -49,13 +58,35 @@ impl Content {
                 is_verbatim: model.verbatim(idx).is_some(),
             });
         }
-        Ok(Content { tensors, parts: parts(model), ..Content::around(model) })
+        Ok(Content { tensors, ..Content::around(model, inputs)? })
     }
 
     /// All but the tensors.
-    pub(super) fn around(model: &Model) -> Content {
-        let (ties, metadata) = (model.ties.clone(), model.metadata.clone());
-        Content { tensors: vec![], ties, metadata, parts: parts(model) }
+    pub(super) fn around(model: &Model, inputs: &dyn Inputs) -> CoreResult<Content> {
+        let mut assets = BTreeMap::new();
+        for asset in &model.assets {
+            let bytes = match &model.nodes[asset.data].op {
+                Op::Region { file, at } => {
+                    inputs.read_vec(*file, *at, model.nodes[asset.data].n, u64::MAX)?
+                }
+                Op::Inline(bytes) => bytes.to_vec(),
+                _ => vec![],
+            };
+            assets.insert(asset.name.clone(), bytes);
+        }
+        Ok(Content {
+            tensors: vec![],
+            ties: model.ties.clone(),
+            metadata: model.metadata.clone(),
+            parts: parts(model),
+            config: model.config.as_deref().map(str::to_owned),
+            assets,
+        })
+    }
+
+    /// Whether a file of this name is carried.
+    fn holds_file(&self, name: &str) -> bool {
+        self.assets.contains_key(name) || name == CONFIG && self.config.is_some()
     }
 
     /// What lies at `path`, read by the reader of `format`, and what that reader left out.
@@ -150,6 +181,8 @@ fn is_seen(loss: &Loss, changes: &[Change], before: &Content, after: &Content) -
             !paths().any(|path| is_about(loss, path))
                 || changes.iter().any(|change| change.subjects.iter().any(|path| is_about(loss, path)))
         }
+        // What the reader left in the folder, and a config that a target would have liked.
+        LossKind::Asset if !before.holds_file(&loss.subject) => !after.holds_file(&loss.subject),
         LossKind::Metadata if before.metadata.iter().all(|(key, _)| *key != loss.subject) => {
             after.metadata.iter().all(|(key, _)| *key != loss.subject)
         }
@@ -202,6 +235,7 @@ fn changes(
             changes.push(Change::of(LossKind::Tree, &[path]));
         }
     }
+    changes.extend(file_changes(before, after)?);
     for (key, value) in &before.metadata {
         if !after.metadata.contains(&(key.clone(), value.clone())) {
             changes.push(Change::of(LossKind::Metadata, &[key]));
@@ -212,6 +246,27 @@ fn changes(
     };
     match after.metadata.iter().find(|entry| !is_known(entry)) {
         Some((key, _)) => Err(format!("metadata {key:?} came from nowhere")),
+        None => Ok(changes),
+    }
+}
+
+/// What differs in files that hold no weights. Of these only a config is ever changed.
+fn file_changes(before: &Content, after: &Content) -> Result<Vec<Change>, String> {
+    let mut changes = vec![];
+    match (&before.config, &after.config) {
+        (None, Some(_)) => return Err("a config came from nowhere".to_owned()),
+        (before, after) if before != after => changes.push(Change::of(LossKind::Asset, &[CONFIG])),
+        _ => {}
+    }
+    for (name, bytes) in &before.assets {
+        match after.assets.get(name) {
+            None => changes.push(Change::of(LossKind::Asset, &[name])),
+            Some(other) if other != bytes => return Err(format!("the file {name:?} is another")),
+            Some(_) => {}
+        }
+    }
+    match after.assets.keys().find(|name| !before.assets.contains_key(*name)) {
+        Some(name) => Err(format!("the file {name:?} came from nowhere")),
         None => Ok(changes),
     }
 }
@@ -298,6 +353,7 @@ pub(super) fn cast(bytes: &[u8], from: DType, to: DType) -> Vec<u8> {
 
 /// Answers questions about payload by evaluating everything.
 pub(super) struct NaiveHost<'a> {
+    pub(super) registry: &'a Registry,
     pub(super) inputs: &'a dyn Inputs,
     pub(super) limits: Limits,
 }
@@ -323,6 +379,19 @@ impl Host for NaiveHost<'_> {
             }
         })
     }
+
+    fn read(&mut self, inputs: &dyn Inputs, root: FileId) -> CoreResult<Model> {
+        nested::read(self.registry, inputs, root, self)
+    }
+
+    fn layout(
+        &mut self,
+        view: &ModelView<'_>,
+        format: &str,
+        request: &LayoutRequest<'_>,
+    ) -> CoreResult<(Layout, Vec<Loss>)> {
+        nested::layout(self.registry, view, format, request, self)
+    }
 }
 
 #[cfg(test)]
@@ -340,7 +409,15 @@ mod tests {
     }
 
     fn content(tensors: &[Held]) -> Content {
-        Content { tensors: tensors.to_vec(), ties: vec![], metadata: vec![], parts: vec![] }
+        let assets = BTreeMap::new();
+        Content {
+            tensors: tensors.to_vec(),
+            ties: vec![],
+            metadata: vec![],
+            parts: vec![],
+            config: None,
+            assets,
+        }
     }
 
     fn loss(kind: LossKind, subject: &str) -> Loss {

@@ -2,13 +2,15 @@
 
 use super::content::{Content, Held};
 use super::fixtures::Fixture;
+use crate::nested;
 use modelferry_core::error::{Error, ErrorKind, Result as CoreResult};
 use modelferry_core::expr::{NodeId, Op};
-use modelferry_core::inputs::{Inputs, MemInputs};
+use modelferry_core::inputs::{FileId, Inputs, MemInputs};
 use modelferry_core::limits::Limits;
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Answer, Host, Query, Reader};
+use modelferry_core::plugin::{Answer, Host, Place, Query, Reader};
+use modelferry_core::registry::Registry;
 use modelferry_engine::{Settings, Source, answer, read_items};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,25 +19,31 @@ use std::sync::Arc;
 
 /// The files of a fixture.
 pub(super) struct Files {
-    /// Name and bytes; the first is the root.
+    /// Name and bytes; the first is the root, where that is a file.
     pub(super) files: Vec<(String, Arc<[u8]>)>,
+    place: Place,
 }
 
 impl Files {
     pub(super) fn of(fixture: &Fixture) -> Result<Files, String> {
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = fixture.place();
+        let folder = match place {
+            Place::File => fixture.path.parent().unwrap_or(Path::new("")),
+            Place::Folder => &fixture.path,
+        };
+        let name = |path: &Path| path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned();
         let mut files: Vec<(String, Arc<[u8]>)> = vec![];
         for path in &fixture.files {
             let bytes = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
             files.push((name(path), bytes.into()));
         }
         files.sort_by_key(|(known, _)| *known != name(&fixture.path));
-        Ok(Files { files })
+        Ok(Files { files, place })
     }
 
     pub(super) fn whole(&self) -> MemInputs {
         let with = |inputs: MemInputs, (name, bytes): &(String, Arc<[u8]>)| inputs.with(name, bytes.clone());
-        self.files.iter().fold(MemInputs::default(), with)
+        self.files.iter().fold(self.empty(), with)
     }
 
     /// The files, but `bytes` instead of the one at `idx`.
@@ -43,16 +51,29 @@ impl Files {
         let with = |inputs: MemInputs, (at, (name, whole)): (usize, &(String, Arc<[u8]>))| {
             inputs.with(name, if at == idx { bytes.into() } else { whole.clone() })
         };
-        self.files.iter().enumerate().fold(MemInputs::default(), with)
+        self.files.iter().enumerate().fold(self.empty(), with)
     }
 
-    /// The files that a model is made of: its root, and those with bytes of its tensors.
+    fn empty(&self) -> MemInputs {
+        match self.place {
+            Place::File => MemInputs::default(),
+            Place::Folder => MemInputs::folder("model"),
+        }
+    }
+
+    /// The files that a model is made of: its root or config, and those with bytes of its tensors. The others of a
+    /// folder are carried whatever is in them.
     pub(super) fn used(&self, model: &Model, inputs: &MemInputs) -> Vec<usize> {
+        let is_asset = |id: NodeId| model.assets.iter().any(|asset| asset.data == id);
         let is_read = |name: &str| {
             let reads = |op: &Op| matches!(op, Op::Region { file, .. } if inputs.name(*file) == name);
-            model.nodes.iter().any(|(_, node)| reads(&node.op))
+            model.nodes.iter().any(|(id, node)| reads(&node.op) && !is_asset(id))
         };
-        (0..self.files.len()).filter(|&idx| idx == 0 || is_read(&self.files[idx].0)).collect()
+        let is_root = |idx: usize| match self.place {
+            Place::File => idx == 0,
+            Place::Folder => self.files[idx].0 == "config.json",
+        };
+        (0..self.files.len()).filter(|&idx| is_root(idx) || is_read(&self.files[idx].0)).collect()
     }
 }
 
@@ -62,9 +83,9 @@ fn settings() -> Settings {
 }
 
 /// Reads and validates, as the pipeline does.
-pub(super) fn read(reader: &dyn Reader, inputs: &MemInputs) -> CoreResult<Model> {
+pub(super) fn read(registry: &Registry, reader: &dyn Reader, inputs: &MemInputs) -> CoreResult<Model> {
     let options = Options::resolve(reader.info().options, &BTreeMap::new())?;
-    let mut host = EngineHost { inputs, settings: settings() };
+    let mut host = EngineHost { registry, inputs, settings: settings() };
     let model = reader.read(inputs, &options, &mut host)?;
     model.validate(host.limits())?;
     Ok(model)
@@ -72,6 +93,7 @@ pub(super) fn read(reader: &dyn Reader, inputs: &MemInputs) -> CoreResult<Model>
 
 /// Answers as the program does: what a damaged header claims to hold would be too much for the naive evaluator.
 struct EngineHost<'a> {
+    registry: &'a Registry,
     inputs: &'a dyn Inputs,
     settings: Settings,
 }
@@ -84,11 +106,15 @@ impl Host for EngineHost<'_> {
     fn ask(&mut self, model: &Model, query: Query) -> CoreResult<Answer> {
         answer(Source { model, inputs: self.inputs }, &self.settings, &query)
     }
+
+    fn read(&mut self, inputs: &dyn Inputs, root: FileId) -> CoreResult<Model> {
+        nested::read(self.registry, inputs, root, self)
+    }
 }
 
 /// Everything in a model, as the engine makes it.
 pub(super) fn evaluate(model: &Model, inputs: &MemInputs) -> CoreResult<Content> {
-    let mut content = Content::around(model);
+    let mut content = Content::around(model, inputs)?;
     let settings = settings();
     for (idx, tensor) in model.tensors.iter().enumerate() {
         let n = model.nodes[tensor.data].n;

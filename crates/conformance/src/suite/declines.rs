@@ -12,7 +12,11 @@ use super::content::NaiveHost;
 
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     for fixture in &suite.fixtures {
-        for reader in suite.registry.readers().filter(|reader| reader.info().format != fixture.format) {
+        // A folder is never shown to a reader of files; the files of others are no folders.
+        let others = |reader: &&dyn Reader| {
+            reader.info().format != fixture.format && reader.info().place == fixture.place()
+        };
+        for reader in suite.registry.readers().filter(others) {
             let subject = format!("{} shown to the reader of {}", fixture.name, reader.info().format);
             let declined = guarded(|| declines(suite, &fixture.path, reader)).and_then(|declined| declined);
             log.record(&subject, declined);
@@ -28,7 +32,7 @@ fn declines(suite: &Suite<'_>, path: &Path, reader: &dyn Reader) -> Result<(), S
     }
     let options =
         Options::resolve(reader.info().options, &BTreeMap::new()).map_err(|error| error.to_string())?;
-    let mut host = NaiveHost { inputs: &inputs, limits: Limits::default() };
+    let mut host = NaiveHost { registry: suite.registry, inputs: &inputs, limits: Limits::default() };
     match reader.read(&inputs, &options, &mut host) {
         Ok(model) => Err(format!("it reads {} tensors", model.tensors.len())),
         Err(_) => Ok(()),

@@ -4,23 +4,23 @@ use super::content::{Content, NaiveHost};
 use super::scratch::walk;
 use super::{Log, Suite, guarded};
 use crate::models::{self, Made};
-use crate::{layouts, suite::run};
+use crate::{layouts, nested, suite::run};
 use modelferry_core::error::{Error, ErrorKind, Result as CoreResult};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::Loss;
 use modelferry_core::model::{ModelView, Value};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Carries, LayoutRequest, Shards, Verdict, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, LayoutRequest, Place, Reader, Shards, Verdict, Writer, WriterInfo};
 use modelferry_engine::disk::DiskInputs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// A file, and whose it is.
+/// A file or folder, and whose it is.
 #[derive(Clone, Debug)]
 pub(super) struct Fixture {
     /// Its name in reports.
     pub(super) name: String,
-    /// The model's root file.
+    /// The model's root file, or its folder.
     pub(super) path: PathBuf,
     /// The format of the one reader that knows its content.
     pub(super) format: &'static str,
@@ -28,7 +28,14 @@ pub(super) struct Fixture {
     pub(super) files: Vec<PathBuf>,
 }
 
-/// The files of `testdata/models`. A file beside others there is a model; so is each one in a folder of its own.
+impl Fixture {
+    /// What it is on disk.
+    pub(super) fn place(&self) -> Place {
+        if self.path.is_dir() { Place::Folder } else { Place::File }
+    }
+}
+
+/// The models of `testdata/models`. A folder with a config is one, and so is everything in it. Else a file beside others there is a model; so is each one in a folder of its own.
 pub(super) fn find(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, String> {
     let folder = suite.testdata.join("models");
     let files = walk(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -36,7 +43,15 @@ pub(super) fn find(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, Str
         return Err(format!("{}: no models", folder.display()));
     }
     let mut fixtures = vec![];
-    for path in &files {
+    let folders = folders_of_models(&folder, &files);
+    for path in &folders {
+        let name = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
+        let files = files.iter().filter(|file| file.starts_with(path)).cloned().collect();
+        if let Some(format) = log.record(&name, owner(suite, path)) {
+            fixtures.push(Fixture { name, path: path.clone(), format, files });
+        }
+    }
+    for path in files.iter().filter(|path| !folders.iter().any(|folder| path.starts_with(folder))) {
         let name = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
         let siblings =
             files.iter().filter(|other| other.parent() == path.parent() && path.parent() != Some(&folder));
@@ -51,6 +66,17 @@ pub(super) fn find(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, Str
     Ok(fixtures)
 }
 
+/// The outermost folders below `models` in which a config lies.
+pub(super) fn folders_of_models(models: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+    let has_config = |folder: &Path| files.iter().any(|file| *file == folder.join("config.json"));
+    let outermost = |file: &PathBuf| {
+        let around = file.ancestors().skip(1).take_while(|folder| *folder != models);
+        around.filter(|folder| has_config(folder)).last().map(Path::to_owned)
+    };
+    let folders: BTreeSet<PathBuf> = files.iter().filter_map(outermost).collect();
+    folders.into_iter().collect()
+}
+
 /// What every writer makes of the made models that its format can hold.
 pub(super) fn make(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, String> {
     let made = models::all().map_err(|error| format!("the suite's own models: {error}"))?;
@@ -62,7 +88,11 @@ pub(super) fn make(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, Str
             let written = guarded(|| write(suite, made, writer)).and_then(|written| written);
             let Some(Some(written)) = log.record(&name, written) else { continue };
             if let Some(format) = log.record(&name, owner(suite, &written.root)) {
-                let files = walk(written.root.parent().unwrap_or(Path::new(""))).unwrap_or_default();
+                let around = match info.place {
+                    Place::File => written.root.parent().unwrap_or(Path::new("")),
+                    Place::Folder => &written.root,
+                };
+                let files = walk(around).unwrap_or_default();
                 fixtures.push(Fixture { name, path: written.root, format, files });
             }
         }
@@ -80,10 +110,10 @@ pub(super) struct Written {
 pub(super) fn write(suite: &Suite<'_>, made: &Made, writer: &dyn Writer) -> Result<Option<Written>, String> {
     let info = writer.info();
     let content = Content::of(&made.model, &made.inputs).map_err(|error| error.to_string())?;
-    if lacks(info, &content, made.shards).is_some() {
+    if lacks(suite.tensors_of(info), &content, made.shards).is_some() {
         return Ok(None);
     }
-    let (layout, model, losses) = match lay_out(made, writer) {
+    let (layout, model, losses) = match lay_out(suite, made, writer) {
         Ok(laid_out) => laid_out,
         Err(error) if error.kind() == ErrorKind::Target => return Ok(None),
         Err(error) => return Err(error.to_string()),
@@ -92,28 +122,41 @@ pub(super) fn write(suite: &Suite<'_>, made: &Made, writer: &dyn Writer) -> Resu
     let folder = suite.scratch.folder().map_err(|error| error.to_string())?.keep();
     for (file, bytes) in layout.files.iter().zip(files) {
         let path = folder.join(&file.path);
-        std::fs::write(&path, bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, bytes));
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    Ok(Some(Written { root: folder.join(&layout.files[layout.root].path), losses }))
+    let root = match info.place {
+        Place::File => folder.join(&layout.files[layout.root].path),
+        Place::Folder => folder,
+    };
+    Ok(Some(Written { root, losses }))
 }
 
 type LaidOut = (modelferry_core::layout::Layout, modelferry_core::model::Model, Vec<Loss>);
 
-fn lay_out(made: &Made, writer: &dyn Writer) -> CoreResult<LaidOut> {
+fn lay_out(suite: &Suite<'_>, made: &Made, writer: &dyn Writer) -> CoreResult<LaidOut> {
     let info = writer.info();
     let mut model = made.model.clone();
-    if info.ties == Carries::No {
+    if suite.tensors_of(info).ties == Carries::No {
         model.ties.clear();
     }
-    let mut host = NaiveHost { inputs: &made.inputs, limits: Limits::default() };
+    let mut host = NaiveHost { registry: suite.registry, inputs: &made.inputs, limits: Limits::default() };
     let view = ModelView::new(&model, &host.limits)?;
     let options = Options::resolve(info.options, &BTreeMap::new())?;
     let file_name = format!("model{}", run::extension(info));
-    let request =
-        LayoutRequest { file_name: &file_name, weights: "", options: &options, shards: made.shards };
+    let weights = nested::weights(suite.registry, info);
+    let request = LayoutRequest { file_name: &file_name, weights, options: &options, shards: made.shards };
     let (layout, losses) = writer.layout(&view, &request, &mut host)?;
     layout.validate(&view)?;
     Ok((layout, model, losses))
+}
+
+impl Suite<'_> {
+    /// What the tensors of a writer's output can be.
+    pub(super) fn tensors_of(&self, info: &'static WriterInfo) -> &'static WriterInfo {
+        modelferry_convert::pick::weights_of(self.registry, info)
+    }
 }
 
 /// What a format says it cannot hold of a model, as words that a refusal must contain.
@@ -125,7 +168,8 @@ pub(super) fn lacks(info: &WriterInfo, content: &Content, shards: Shards) -> Opt
         return Some("several files".to_owned());
     }
     if n_tensors > info.max_tensors {
-        return Some(format!("found {n_tensors}"));
+        // How many are left to write depends on ties too.
+        return Some(format!("at most {}", info.max_tensors));
     }
     dtype.map(|held| format!("found {}", held.dtype)).or(rank.map(|rank| format!("found {rank}")))
 }
@@ -142,7 +186,9 @@ pub(super) fn own_metadata(suite: &Suite<'_>, writer: &dyn Writer) -> Vec<(Strin
 fn owner(suite: &Suite<'_>, path: &Path) -> Result<&'static str, String> {
     let open = || DiskInputs::open(suite.io.clone(), path);
     let inputs = open().map_err(|error: Error| error.to_string())?;
-    let knows = |reader: &&dyn modelferry_core::plugin::Reader| reader.identify(&inputs) == Verdict::Content;
+    let place = if inputs.is_folder() { Place::Folder } else { Place::File };
+    let knows =
+        |reader: &&dyn Reader| reader.info().place == place && reader.identify(&inputs) == Verdict::Content;
     let owners: Vec<&str> =
         suite.registry.readers().filter(knows).map(|reader| reader.info().format).collect();
     match owners[..] {

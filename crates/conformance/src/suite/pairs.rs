@@ -23,7 +23,7 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
                 log.pairs.push(Pair { reader, writer, model: format!("{}{manner}", fixture.name), verdict });
             };
             way("", Shards::One);
-            if info.shards == Carries::Yes {
+            if suite.tensors_of(info).shards == Carries::Yes {
                 way(" in shards", Shards::Max(SHARD_BYTES));
                 way(" in shards as they were", Shards::Keep);
             }
@@ -48,7 +48,7 @@ const SHARD_BYTES: u64 = 200;
 fn pair(
     suite: &Suite<'_>,
     fixture: &Fixture,
-    info: &WriterInfo,
+    info: &'static WriterInfo,
     shards: Shards,
     own: &[(String, Value)],
 ) -> Result<Verdict, String> {
@@ -56,14 +56,15 @@ fn pair(
         |path, format| Content::read(suite, path, format).map_err(|error| format!("cannot be read: {error}"));
     let (before, _) = read(&fixture.path, fixture.format)?;
     let weights = Content::read_weights(suite, &fixture.path, fixture.format);
-    let lack = lacks(info, &weights.map_err(|error| format!("no weights: {error}"))?, shards);
+    let tensors = suite.tensors_of(info);
+    let lack = lacks(tensors, &weights.map_err(|error| format!("no weights: {error}"))?, shards);
     let convert = |allow_all| {
         let manner = Manner { shards: Some(shards), allow_all, verify: true, ..Manner::default() };
         suite.convert(fixture, info, &manner)
     };
     let mut run = convert(false)?;
     if let Some(error) = &run.error {
-        refused(error, info, lack.as_deref())?;
+        refused(error, [info.format, tensors.format], lack.as_deref())?;
         // A loss that was refused can be allowed; what the format lacks cannot.
         run = convert(true)?;
         if run.error.is_some() {
@@ -81,8 +82,8 @@ fn pair(
     compare(&before, &after, &run.report.losses, own)
 }
 
-/// A refusal says whose it is and what is missing.
-fn refused(error: &Error, info: &WriterInfo, lack: Option<&str>) -> Result<(), String> {
+/// A refusal says whose it is, the folder's or its weights', and what is missing.
+fn refused(error: &Error, formats: [&str; 2], lack: Option<&str>) -> Result<(), String> {
     let text = error.to_string();
     let names_its_place =
         error.fields().iter().any(|(field, _)| matches!(*field, "tensor" | "expected" | "found"));
@@ -90,8 +91,8 @@ fn refused(error: &Error, info: &WriterInfo, lack: Option<&str>) -> Result<(), S
         _ if error.kind() != ErrorKind::Target => {
             Err(format!("exit {} instead of 12: {text}", error.kind().exit_code()))
         }
-        _ if !text.starts_with(info.format) => {
-            Err(format!("the refusal does not name {}: {text}", info.format))
+        _ if !formats.iter().any(|format| text.starts_with(format)) => {
+            Err(format!("the refusal does not name {}: {text}", formats[1]))
         }
         Some(lack) if !text.contains(lack) => {
             Err(format!("the refusal does not name what is missing, {lack}: {text}"))
@@ -109,8 +110,12 @@ fn verified(run: &Run, after: &Content) -> Result<(), String> {
     }
 }
 
-/// The losses that follow from what a format says of itself.
-pub(super) fn declared_by_capabilities(info: &WriterInfo, content: &Content) -> Vec<Loss> {
+/// The losses that follow from what a format says of itself: `info` of tensors, `whole` of what is around them.
+pub(super) fn declared_by_capabilities(
+    info: &WriterInfo,
+    whole: &WriterInfo,
+    content: &Content,
+) -> Vec<Loss> {
     let names = content
         .tensors
         .iter()
@@ -122,5 +127,9 @@ pub(super) fn declared_by_capabilities(info: &WriterInfo, content: &Content) -> 
         .map(|(key, _)| Loss::declared(LossKind::Metadata, key, "the format has none"));
     let names = names.filter(|_| info.names == Carries::No);
     let keys = keys.filter(|_| info.metadata == Carries::No);
-    names.chain(keys).chain(parts.filter(|_| info.tree == Carries::No)).collect()
+    let config = content.config.iter().map(|_| "config.json");
+    let files = config.chain(content.assets.keys().map(String::as_str));
+    let files = files.map(|name| Loss::declared(LossKind::Asset, name, "no folder is written"));
+    let parts = parts.filter(|_| info.tree == Carries::No);
+    names.chain(keys).chain(parts).chain(files.filter(|_| whole.assets == Carries::No)).collect()
 }

@@ -6,7 +6,7 @@ use super::scratch::{Scratch, open_files};
 use modelferry_convert::{Context, Job, Policy, Report, convert};
 use modelferry_core::error::Error;
 use modelferry_core::loss::LossKind;
-use modelferry_core::plugin::{Shards, WriterInfo};
+use modelferry_core::plugin::{Place, Shards, WriterInfo};
 use modelferry_engine::Settings;
 use modelferry_transform::Edits;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ pub(super) struct Manner {
 pub(super) struct Run {
     pub(super) report: Report,
     pub(super) error: Option<Error>,
-    /// The file that stands for the output.
+    /// The file that stands for the output, or its folder.
     pub(super) root: PathBuf,
     /// What was written, by name.
     pub(super) files: BTreeMap<String, Vec<u8>>,
@@ -82,15 +82,21 @@ impl Suite<'_> {
             return Err(format!("{} is still open", open.display()));
         }
         let files = folder.files().map_err(|error| error.to_string())?;
+        // A folder is one of its own.
+        let folder_name = if info.place == Place::Folder { "out/" } else { "" };
         let announced = if error.is_some() || manner.dry_run { &[][..] } else { &report.files };
         let found: Vec<(&str, u64)> =
             files.iter().map(|(name, bytes)| (&**name, bytes.len() as u64)).collect();
-        let mut expected: Vec<(&str, u64)> = announced.iter().map(|(name, len)| (&**name, *len)).collect();
+        let mut expected: Vec<(String, u64)> =
+            announced.iter().map(|(name, len)| (format!("{folder_name}{name}"), *len)).collect();
         expected.sort();
-        if found != expected {
+        if !found.iter().copied().eq(expected.iter().map(|(name, len)| (&**name, *len))) {
             return Err(format!("the folder holds {found:?} instead of {expected:?}"));
         }
-        let root = folder.path().join(report.root.as_deref().unwrap_or_default());
+        let root = match info.place {
+            Place::File => folder.path().join(report.root.as_deref().unwrap_or_default()),
+            Place::Folder => job.output,
+        };
         Ok(Run { report, error, root, files, _folder: folder })
     }
 }

@@ -75,7 +75,7 @@ type Damages = for<'b> fn(&'b [u8], &'b [Range<usize>]) -> Box<dyn Iterator<Item
 fn sweep(suite: &Suite<'_>, log: &mut Log, damages: Damages) {
     for fixture in &suite.fixtures {
         let Ok(reader) = suite.registry.reader(fixture.format) else { continue };
-        let result = guarded(|| all_damages(fixture, reader, damages, log)).and_then(|result| result);
+        let result = guarded(|| all_damages(suite, fixture, reader, damages, log)).and_then(|result| result);
         if let Err(why) = result {
             log.record::<()>(&fixture.name, Err(why));
         }
@@ -83,6 +83,7 @@ fn sweep(suite: &Suite<'_>, log: &mut Log, damages: Damages) {
 }
 
 fn all_damages(
+    suite: &Suite<'_>,
     fixture: &Fixture,
     reader: &dyn Reader,
     damages: Damages,
@@ -90,7 +91,7 @@ fn all_damages(
 ) -> Result<(), String> {
     let files = Files::of(fixture)?;
     let whole = files.whole();
-    let model = read(reader, &whole).map_err(|error| error.to_string())?;
+    let model = read(suite.registry, reader, &whole).map_err(|error| error.to_string())?;
     for idx in files.used(&model, &whole) {
         let (name, bytes) = &files.files[idx];
         if bytes.len() > MAX_FILE_BYTES {
@@ -99,7 +100,7 @@ fn all_damages(
         let header = headers(&payload(&model, &whole, name), bytes.len());
         for (what, damaged) in damages(bytes, &header) {
             let inputs = files.with(idx, &damaged);
-            let result = guarded(|| copes(reader, &inputs)).and_then(|result| result);
+            let result = guarded(|| copes(suite, reader, &inputs)).and_then(|result| result);
             log.record(&format!("{}, {name}, {what}", fixture.name), result);
         }
     }
@@ -114,12 +115,12 @@ fn headers(payload: &[Range<u64>], len: usize) -> Vec<Range<usize>> {
 }
 
 /// An error that blames the input, from reading or from evaluating, or a model; and soon.
-fn copes(reader: &dyn Reader, inputs: &MemInputs) -> Result<(), String> {
+fn copes(suite: &Suite<'_>, reader: &dyn Reader, inputs: &MemInputs) -> Result<(), String> {
     let mut took = Duration::ZERO;
     for _ in 0..3 {
         let began = Instant::now();
         reader.identify(inputs);
-        let result = read(reader, inputs).and_then(|model| evaluate(&model, inputs));
+        let result = read(suite.registry, reader, inputs).and_then(|model| evaluate(&model, inputs));
         took = began.elapsed();
         if let Err(error) = result {
             blames_input(&error)?;

@@ -28,16 +28,16 @@ fn round_trip(
     own: &[(String, Value)],
 ) -> Result<Verdict, String> {
     let Some(written) = write(suite, made, writer)? else { return Ok(Verdict::Refused) };
-    let info = writer.info();
+    let (info, tensors) = (writer.info(), suite.tensors_of(writer.info()));
     let mut before = Content::of(&made.model, &made.inputs).map_err(|error| error.to_string())?;
-    if info.ties == modelferry_core::plugin::Carries::No {
+    if tensors.ties == modelferry_core::plugin::Carries::No {
         // Settled before a writer is asked; the pairs see to that.
         before.ties.clear();
     }
-    debug_assert!(lacks(info, &before, made.shards).is_none());
+    debug_assert!(lacks(tensors, &before, made.shards).is_none());
     let (after, _) = Content::read(suite, &written.root, info.format).map_err(|error| error.to_string())?;
     let mut losses = written.losses;
     // What the capabilities already say is declared by the pipeline, not by the writer.
-    losses.extend(super::pairs::declared_by_capabilities(info, &before));
+    losses.extend(super::pairs::declared_by_capabilities(tensors, info, &before));
     compare(&before, &after, &losses, own)
 }

@@ -104,7 +104,7 @@ fn what_is_no_model_says_why() {
     let error = |files: &[(&str, &[u8])]| read(&folder(files), &[]).err().unwrap().to_string();
     assert_eq!(
         error(&[("config.json", b"{"), ("model.safetensors", b"w")]),
-        "config.json: byte 1: no JSON, expected a key in quotes, found the end"
+        "config.json: byte 1: not JSON, expected a key in quotes, found the end"
     );
     assert_eq!(
         error(&[("config.json", b"{}"), ("tf_model.h5", b"w")]),
@@ -147,7 +147,7 @@ fn arguments_of_a_training_become_json() {
     let damaged = folder(&[("model.safetensors", b"w"), ("training_args.bin", b"PK\x03\x04")]);
     let model = read(&damaged, &[]).unwrap();
     assert!(model.assets.is_empty());
-    assert!(said(&model)[0].starts_with("asset: training_args.bin: not carried, for it is no pickle"));
+    assert!(said(&model)[0].starts_with("asset: training_args.bin: a pickle that cannot be shown as text"));
 }
 
 #[test]

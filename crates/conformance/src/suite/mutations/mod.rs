@@ -49,7 +49,7 @@ struct Kind {
 }
 
 /// Every kind, in the order of [`Mutation::kind`].
-const KINDS: [Kind; 11] = [
+const KINDS: [Kind; 13] = [
     Kind { name: "a bit of the payload is flipped", signs: &["differs at byte"] },
     Kind { name: "two tensors of one shape are swapped", signs: &["differs at byte"] },
     Kind { name: "a tensor is left out", signs: &["nobody declared a change: tensor"] },
@@ -62,6 +62,11 @@ const KINDS: [Kind; 11] = [
     Kind { name: "a false loss is declared", signs: &["a declared loss cannot be seen"] },
     Kind { name: "a tie is broken", signs: &["nobody declared a change: tie-copied"] },
     Kind { name: "a tie is made up", signs: &["is tied and was not"] },
+    Kind {
+        name: "a file beside the weights is changed",
+        signs: &["is another", "nobody declared a change: asset"],
+    },
+    Kind { name: "a file beside the weights is left out", signs: &["nobody declared a change: asset"] },
 ];
 
 /// Spoils conversions of every fixture to every format, in every way that applies.
@@ -157,8 +162,14 @@ impl Way<'_, '_> {
     /// Spoils this conversion in every way that applies to it. Gives how many there were.
     fn spoil_each(&self, subject: &str, found: &mut Mutations) -> Result<u64, String> {
         let Some(honest) = self.honest(self.suite)? else { return Ok(0) };
-        let mutations =
-            plan(subject, self.info, &honest.before, &honest.after, &honest.losses, &honest.known);
+        let mutations = plan(
+            subject,
+            (self.tensors(), self.info),
+            &honest.before,
+            &honest.after,
+            &honest.losses,
+            &honest.known,
+        );
         let mut n_tried = 0;
         for mutation in mutations {
             let kind = mutation.kind();
@@ -184,7 +195,7 @@ impl Way<'_, '_> {
     /// The conversion by `suite`; nothing if it is refused, or wrong without our help, which is another check's matter.
     fn honest(&self, suite: &Suite<'_>) -> Result<Option<Honest>, String> {
         let (before, known) = self.read(suite)?;
-        if lacks(self.info, &before, Shards::One).is_some() {
+        if lacks(self.tensors(), &before, Shards::One).is_some() {
             return Ok(None);
         }
         let run = self.convert(suite)?;
@@ -219,7 +230,7 @@ impl Way<'_, '_> {
                 let tied = mutants(self.registry, mutation.clone());
                 let suite = self.suite.on(&tied)?;
                 let Some(honest) = self.honest(&suite)? else { return Ok(None) };
-                if self.info.ties == Carries::No {
+                if self.tensors().ties == Carries::No {
                     let losses = without(&honest.losses, |loss| loss.kind == LossKind::TieCopied);
                     return compared(&honest.before, &honest.after, &losses);
                 }
@@ -243,6 +254,11 @@ impl Way<'_, '_> {
         }
         let after = self.read_back(self.suite, &run)?;
         Ok(Some(compare(&honest.before, &after, &run.report.losses, self.own)))
+    }
+
+    /// What the tensors of the output can be.
+    fn tensors(&self) -> &'static WriterInfo {
+        self.suite.tensors_of(self.info)
     }
 
     fn convert(&self, suite: &Suite<'_>) -> Result<Run, String> {

@@ -10,7 +10,7 @@ use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::Loss;
 use modelferry_core::model::{Model, ModelView, Tensor, Value};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Host, LayoutRequest, Reader, ReaderInfo, Verdict, Writer, WriterInfo};
+use modelferry_core::plugin::{Host, LayoutRequest, Place, Reader, ReaderInfo, Verdict, Writer, WriterInfo};
 use modelferry_core::registry::Registry;
 use std::sync::Arc;
 
@@ -45,6 +45,10 @@ impl Reader for Mutant<ReaderInfo> {
 
     fn read(&self, inputs: &dyn Inputs, options: &Options, host: &mut dyn Host) -> Result<Model> {
         let mut model = self.honest.reader(self.info.format)?.read(inputs, options, host)?;
+        // The tensors of a folder come from another of these readers, which has been at them.
+        if self.info.place == Place::Folder {
+            return Ok(model);
+        }
         let find = |name: &str| model.tensors.iter().position(|tensor| tensor.name == name);
         match &*self.mutation {
             Mutation::BreakTie { tensor } => {
@@ -80,6 +84,11 @@ impl Writer for Mutant<WriterInfo> {
         host: &mut dyn Host,
     ) -> Result<(Layout, Vec<Loss>)> {
         let writer = self.honest.writer(self.info.format)?;
+        if self.info.place == Place::Folder {
+            let (mut layout, losses) = writer.layout(view, request, host)?;
+            spoil_files(&mut layout, &self.mutation);
+            return Ok((layout, losses));
+        }
         let find = |name: &str| view.tensors().position(|tensor| tensor.name() == name);
         let mut shown = described(view)?;
         let mut left_out = None;
@@ -131,6 +140,29 @@ impl Writer for Mutant<WriterInfo> {
             for_each_tensor(&mut layout, |idx| *idx += usize::from(*idx >= left_out));
         }
         Ok((layout, losses))
+    }
+}
+
+/// What is done to the files of a folder; its tensors are in the hands of another of these writers.
+fn spoil_files(layout: &mut Layout, mutation: &Mutation) {
+    match mutation {
+        Mutation::SpoilFile { name } => {
+            for file in layout.files.iter_mut().filter(|file| file.path == *name) {
+                file.pieces.push(Piece::Zero(1));
+                file.len += 1;
+            }
+        }
+        Mutation::LeaveFileOut { name } => {
+            // Assets come first, and nothing but the root is named by its place behind them.
+            let place = layout.files.iter().position(|file| file.path == *name);
+            if let Some(place) = place.filter(|place| *place < layout.root) {
+                layout.files.remove(place);
+                layout.root -= 1;
+                layout.digests.iter_mut().for_each(|digest| digest.over.file -= 1);
+                layout.patches.iter_mut().for_each(|patch| patch.file -= 1);
+            }
+        }
+        _ => {}
     }
 }
 

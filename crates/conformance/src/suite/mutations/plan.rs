@@ -5,7 +5,7 @@ use crate::random::Random;
 use modelferry_core::dtype::{Class, DType};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
-use modelferry_core::plugin::{Carries, WriterInfo};
+use modelferry_core::plugin::{Carries, Place, WriterInfo};
 
 /// One thing that is made wrong. Tensors are named, for a writer may see them in another order.
 #[derive(Clone, Debug)]
@@ -34,6 +34,10 @@ pub(super) enum Mutation {
     MakeTie { first: String, second: String },
     /// A writer that sees no ties: the other half of a broken one.
     HideTies,
+    /// A layout of a folder in which one file, no weights, has another byte at its end.
+    SpoilFile { name: String },
+    /// A layout of a folder in which it is not.
+    LeaveFileOut { name: String },
 }
 
 impl Mutation {
@@ -51,14 +55,17 @@ impl Mutation {
             Mutation::ClaimLoss(_) => 8,
             Mutation::BreakTie { .. } | Mutation::HideTies => 9,
             Mutation::MakeTie { .. } => 10,
+            Mutation::SpoilFile { .. } => 11,
+            Mutation::LeaveFileOut { .. } => 12,
         }
     }
 }
 
-/// One mutation of each kind that can apply to the conversion `subject`, and every loss that can be dropped.
+/// One mutation of each kind that can apply to the conversion `subject`, and every loss that can be dropped. What the
+/// target can hold is said of its tensors first, then of the whole.
 pub(super) fn plan(
     subject: &str,
-    info: &WriterInfo,
+    (info, whole): (&WriterInfo, &WriterInfo),
     before: &Content,
     after: &Content,
     losses: &[Loss],
@@ -90,6 +97,11 @@ pub(super) fn plan(
     mutations.extend(retyped(info, before, &mut random));
     if info.metadata == Carries::Yes && !before.metadata.is_empty() {
         mutations.push(Mutation::Describe { key: random.pick(&before.metadata).0.clone() });
+    }
+    if whole.place == Place::Folder && !before.assets.is_empty() {
+        let names: Vec<String> = before.assets.keys().cloned().collect();
+        mutations.push(Mutation::SpoilFile { name: random.pick(&names).clone() });
+        mutations.push(Mutation::LeaveFileOut { name: random.pick(&names).clone() });
     }
     mutations.extend(losses.iter().filter(|loss| !known.contains(loss)).cloned().map(Mutation::DropLoss));
     mutations.extend(claimed(before, losses, &mut random));
@@ -156,7 +168,12 @@ fn retyped(info: &WriterInfo, before: &Content, random: &mut Random) -> Option<M
 fn claimed(before: &Content, losses: &[Loss], random: &mut Random) -> Option<Mutation> {
     let tensors: Vec<&str> = before.tensors.iter().map(|held| &*held.name).collect();
     let keys: Vec<&str> = before.metadata.iter().map(|(key, _)| &**key).collect();
-    let subjects = |kind: LossKind| if kind == LossKind::Metadata { &keys } else { &tensors };
+    let files: Vec<&str> = before.assets.keys().map(String::as_str).collect();
+    let subjects = |kind: LossKind| match kind {
+        LossKind::Metadata => &keys,
+        LossKind::Asset => &files,
+        _ => &tensors,
+    };
     let happened = |kind: LossKind| losses.iter().any(|loss| loss.kind == kind);
     // A layout is lost inside of the reader.
     let can_be =
