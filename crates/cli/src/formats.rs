@@ -6,7 +6,7 @@ use crate::session::Session;
 use crate::text::plural;
 use modelferry_convert::json::{self, Object};
 use modelferry_core::options::{OptionKind, OptionSpec};
-use modelferry_core::plugin::{Carries, ReaderInfo, WriterInfo};
+use modelferry_core::plugin::{Carries, Place, ReaderInfo, WriterInfo};
 use modelferry_core::registry::Registry;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -45,8 +45,14 @@ fn write_table(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
                 extensions.push(extension);
             }
         }
-        writeln!(out, "  extensions  {}", extensions.join(" "))?;
-        if let Some(info) = writer {
+        let is_folder =
+            writer.map(|info| info.place).or(reader.map(|info| info.place)) == Some(Place::Folder);
+        if is_folder {
+            writeln!(out, "  is          a folder; its tensors are what the format of its weights can hold")?;
+        } else {
+            writeln!(out, "  extensions  {}", extensions.join(" "))?;
+        }
+        if let Some(info) = writer.filter(|_| !is_folder) {
             let dtypes: Vec<String> = info.dtypes.iter().map(ToString::to_string).collect();
             for (at, row) in dtypes.chunks(12).enumerate() {
                 writeln!(out, "  {:<10}  {}", if at == 0 { "writes" } else { "" }, row.join(" "))?;
@@ -89,8 +95,15 @@ fn or_nothing(names: &[&str]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-fn carried(info: &WriterInfo) -> [(&'static str, Carries); 4] {
-    [("names", info.names), ("ties", info.ties), ("metadata", info.metadata), ("shards", info.shards)]
+fn carried(info: &WriterInfo) -> [(&'static str, Carries); 6] {
+    [
+        ("names", info.names),
+        ("ties", info.ties),
+        ("metadata", info.metadata),
+        ("shards", info.shards),
+        ("tree", info.tree),
+        ("assets", info.assets),
+    ]
 }
 
 fn values(spec: &OptionSpec) -> String {
@@ -110,6 +123,7 @@ fn write_json(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
             "format": info.format,
             "about": info.about,
             "origin": ORIGIN,
+            "folder": info.place == Place::Folder,
             "extensions": info.extensions,
             "options": options(info.options),
         })
@@ -122,6 +136,7 @@ fn write_json(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
             "format": info.format,
             "about": info.about,
             "origin": ORIGIN,
+            "folder": info.place == Place::Folder,
             "extensions": info.extensions,
             "dtypes": info.dtypes.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "max_rank": info.max_rank,

@@ -5,6 +5,7 @@ use crate::text::{bytes, count, loss_lines, plural, printable, shortened};
 use crate::{args, output};
 use clap::ArgMatches;
 use modelferry_convert::fold::Fold;
+use modelferry_convert::folder::FolderContent;
 use modelferry_convert::inspect::{Fate, Inspection, Request, Sort, inspect};
 use modelferry_convert::values::{Number, Values};
 use modelferry_convert::{Opened, open, pick};
@@ -94,6 +95,9 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
     }
     write_folds(&found.folds, out)?;
     writeln!(out)?;
+    if let Some(folder) = &found.folder {
+        write_folder(folder, out)?;
+    }
     for group in model.ties.iter().take(MAX_TIES) {
         let names: Vec<String> = group.iter().map(|&idx| printable(&model.tensors[idx].name)).collect();
         writeln!(out, "ties      {}", shortened(&names.join(" = "), 160))?;
@@ -133,6 +137,35 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
         writeln!(out, "          to {}: {}", fate.format, fate_text(fate))?;
     }
     Ok(())
+}
+
+fn write_folder(folder: &FolderContent, out: &mut dyn Write) -> io::Result<()> {
+    let config = folder.config.join(", ");
+    writeln!(
+        out,
+        "config    {}",
+        if config.is_empty() { "none".to_owned() } else { shortened(&printable(&config), 160) }
+    )?;
+    let formats = folder.weights_formats.join(", ");
+    match &folder.weights[..] {
+        [(name, len)] => writeln!(out, "weights   {}, {formats}, {}", printable(name), bytes(*len))?,
+        files => {
+            let total = files.iter().fold(0u64, |sum, (_, len)| sum.saturating_add(*len));
+            let first = files.first().map(|(name, _)| printable(name)).unwrap_or_default();
+            let files = plural(files.len() as u64, "file");
+            writeln!(out, "weights   {files} from {first} on, {formats}, {}", bytes(total))?;
+        }
+    }
+    let total = folder.assets.iter().fold(0u64, |sum, (_, len)| sum.saturating_add(*len));
+    let names: Vec<String> = folder.assets.iter().take(8).map(|(name, _)| printable(name)).collect();
+    match folder.assets.len() {
+        0 => writeln!(out, "assets    none"),
+        n => {
+            let rest = if n > names.len() { ", …" } else { "" };
+            let files = plural(n as u64, "file");
+            writeln!(out, "assets    {files}, {}: {}{rest}", bytes(total), names.join(", "))
+        }
+    }
 }
 
 fn write_folds(folds: &[Fold], out: &mut dyn Write) -> io::Result<()> {

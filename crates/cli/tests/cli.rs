@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! # a comment
-//! @ NAME TEXT              makes a file; \n, \t, \\ and \xNN are escapes
+//! @ NAME TEXT              makes a file, and the folders around it; \n, \t, \\ and \xNN are escapes
 //! @safetensors NAME JSON HEX   makes a safetensors file: length, header, data
 //! % modelferry ARGS        runs the program in the case's own folder; 'quotes' keep blanks
 //! > TEXT                   a line of its standard output; `> ...` stands for any lines that follow
@@ -72,7 +72,7 @@ fn run_case(file: &Path, text: &str) -> (String, usize) {
         match line.split_once(' ').unwrap_or((line, "")) {
             ("@", rest) => {
                 let (name, text) = rest.split_once(' ').unwrap_or((rest, ""));
-                fs::write(folder.join(name), unescape(text)).expect("the case's folder is ours");
+                write(&folder.join(name), &unescape(text));
             }
             ("@safetensors", rest) => {
                 let (name, rest) = rest.split_once(' ').expect("a name, a header and data");
@@ -80,7 +80,7 @@ fn run_case(file: &Path, text: &str) -> (String, usize) {
                 let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
                 bytes.extend(json.as_bytes());
                 bytes.extend(unhex(hex));
-                fs::write(folder.join(name), bytes).expect("the case's folder is ours");
+                write(&folder.join(name), &bytes);
             }
             ("%", command) => {
                 let _ = writeln!(out, "{line}");
@@ -104,6 +104,12 @@ fn run_case(file: &Path, text: &str) -> (String, usize) {
     }
     let _ = fs::remove_dir_all(&folder);
     (out, n_commands)
+}
+
+/// Makes a file in the case's folder, and the folders around it.
+fn write(path: &Path, bytes: &[u8]) {
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, bytes));
+    made.expect("the case's folder is ours");
 }
 
 /// Runs a command and gives its outcome as the lines of a case.

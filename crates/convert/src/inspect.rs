@@ -2,6 +2,7 @@
 
 use crate::capabilities;
 use crate::fold::{Fold, fold};
+use crate::folder::{self, FolderContent};
 use crate::job::Context;
 use crate::json::{self, Object};
 use crate::open::Opened;
@@ -86,6 +87,8 @@ pub struct Fate {
 pub struct Inspection {
     /// Its files: name, bytes.
     pub files: Vec<(String, u64)>,
+    /// What lies in the folder, if it is one.
+    pub folder: Option<FolderContent>,
     /// Elements, each tied storage once.
     pub n_parameters: u64,
     /// Bytes of all tensors.
@@ -155,6 +158,7 @@ pub fn inspect(cx: &Context<'_>, opened: &mut Opened, request: &Request) -> Resu
             .into_iter()
             .map(|file| (opened.inputs.name(file), opened.inputs.len(file)))
             .collect(),
+        folder: folder::content(opened, &cx.settings.limits),
         n_parameters: n_elements.saturating_sub(tied_elements),
         bytes: dtypes.iter().fold(0, |sum, total| sum.saturating_add(total.bytes)),
         dtypes,
@@ -260,9 +264,13 @@ impl Inspection {
             group.iter().map(|&idx| model.tensors[idx].name.as_str()).collect()
         };
         object.list("ties", model.ties.iter().map(names))?;
-        object.field("config", Value::Null)?;
+        object.field("config", folder::config_json(model.config.as_deref()))?;
         object.field("metadata", json::metadata(&model.metadata))?;
-        object.list("assets", std::iter::empty())?;
+        let content = self.folder.clone().unwrap_or_default();
+        let file = |(name, bytes): &(String, u64)| json!({"name": name, "bytes": bytes});
+        object.field("weights_formats", content.weights_formats.as_slice())?;
+        object.list("weights", content.weights.iter().map(file))?;
+        object.list("assets", content.assets.iter().map(file))?;
         object.list("losses", model.losses.iter().map(json::loss))?;
         let fate = |fate: &Fate| {
             let losses = fate.losses.iter().map(|(kind, n)| (kind.name().to_owned(), Value::from(*n)));

@@ -9,6 +9,7 @@
 pub mod diff;
 pub mod edit;
 pub mod fold;
+pub mod folder;
 pub mod inspect;
 pub mod job;
 pub mod json;

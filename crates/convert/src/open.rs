@@ -60,15 +60,15 @@ impl Opened {
         std::iter::once(root).filter(|&root| root != FileId::FOLDER).chain(files).collect()
     }
 
-    /// How many files hold tensors: more than one for a sharded source.
-    pub fn n_weight_files(&self) -> usize {
+    /// The files that hold tensors, in the order in which they were opened.
+    pub fn weight_files(&self) -> BTreeSet<FileId> {
         let assets: HashSet<NodeId> = self.model.assets.iter().map(|asset| asset.data).collect();
         let regions = self.model.nodes.iter().filter(|(id, _)| !assets.contains(id));
         let files = regions.filter_map(|(_, node)| match node.op {
             Op::Region { file, .. } => Some(file),
             _ => None,
         });
-        files.collect::<HashSet<FileId>>().len()
+        files.collect()
     }
 }
 

@@ -39,7 +39,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     in_use.extend(target.weights.map(|weights| (weights.info().format, weights.info().options)));
     pick::check_options(cx.registry, &job.options, &in_use)?;
     let writer_options = Options::resolve(info.options, &job.options)?;
-    let shards = target.shards.resolve(opened.n_weight_files());
+    let shards = target.shards.resolve(opened.weight_files().len());
 
     let config = Own::settle(&mut opened, &job.config, &cx.settings.limits)?;
     let Opened { mut model, inputs, .. } = opened;

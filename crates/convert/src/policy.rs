@@ -21,6 +21,7 @@ pub(crate) fn check(losses: &[Loss], policy: &Policy, format: &'static str) -> R
         Error::target(what).format(format).hint(format!("pass --allow {} to accept this", loss.kind.name()));
     Err(match loss.kind {
         LossKind::Metadata => error.found(format_args!("metadata {:?}", loss.subject)),
+        LossKind::Asset => error.file(&loss.subject),
         _ => error.tensor(&loss.subject),
     })
 }

@@ -1,6 +1,7 @@
 //! What a file is that no reader takes, by name: a user who sees "git-lfs pointer" knows what to do.
 
 use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::plugin::Place;
 use modelferry_core::registry::Registry;
 use modelferry_core::{Error, Result};
 
@@ -77,7 +78,8 @@ pub(crate) fn unknown_folder() -> Error {
 
 /// The error for a file that nobody knows.
 pub(crate) fn unknown(inputs: &dyn Inputs, registry: &Registry) -> Error {
-    let known: Vec<&str> = registry.readers().map(|reader| reader.info().format).collect();
+    let files = registry.readers().map(|reader| reader.info()).filter(|info| info.place == Place::File);
+    let known: Vec<&str> = files.map(|info| info.format).collect();
     Error::unsupported("not a format that there is a reader for")
         .file(inputs.name(inputs.root()))
         .expected(known.join(", "))

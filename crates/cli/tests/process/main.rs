@@ -10,6 +10,7 @@
 
 mod bad;
 mod environment;
+mod folders;
 mod inputs;
 mod kills;
 mod names;

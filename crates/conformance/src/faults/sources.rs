@@ -169,7 +169,7 @@ pub(super) fn found(registry: &Registry, testdata: &Path, depth: Depth) -> Resul
             let bytes = opened.inputs.read_vec(file, 0, opened.inputs.len(file), MAX_BYTES);
             files.insert(name, bytes.map_err(|error| error.to_string())?);
         }
-        let is_sharded = opened.n_weight_files() > 1;
+        let is_sharded = opened.weight_files().len() > 1;
         let root = opened.inputs.root();
         let is_root_read = opened
             .model

@@ -130,7 +130,9 @@ impl Output<'_> {
     }
 
     fn look(&self, io: &dyn Io) -> Result<Place> {
-        let there = if self.is_folder { look(io, self.path, Follow::No)? } else { None };
+        // With a slash behind it, a link would be followed, and a file be nothing.
+        let bare = self.path.components().as_path();
+        let there = if self.is_folder { look(io, bare, Follow::No)? } else { None };
         let is_new_folder = self.is_folder && there.is_none();
         let (folder, name) = match &there {
             Some(stat) if stat.kind == FileKind::Directory => (self.path.to_owned(), OsStr::new(IN_FOLDER)),
