@@ -43,7 +43,7 @@ pub(crate) fn run() -> Result<(Found, Tally), Stop> {
 /// Spoils conversions on purpose, prints each way to do that with its counts.
 fn mutate() -> (Mutations, Tally) {
     println!("conversions spoilt on purpose, and how many of them the suite noticed");
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let mutations = modelferry_conformance::mutate(registry, &run::root().join("testdata"));
     let mut tally = Tally::default();
     for mutated in &mutations.kinds {
@@ -68,7 +68,7 @@ pub(crate) fn more_seeds() -> Result<Tally, Stop> {
     println!("seeds {first_seed} to {}", first_seed + MORE_SEEDS - 1);
     let only = vec!["random expressions".to_owned()];
     let options = SuiteOptions { first_seed, n_seeds: MORE_SEEDS, only, ..usual };
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     Ok(tally(&modelferry_conformance::run(&registry, &run::root().join("testdata"), &options)))
 }
 
@@ -83,7 +83,7 @@ fn suite(options: &SuiteOptions) -> (Outcome, Tally) {
         "conformance on testdata, {} random expressions from seed {}",
         options.n_seeds, options.first_seed
     );
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let outcome = modelferry_conformance::run(&registry, &run::root().join("testdata"), options);
     let mut tally = tally(&outcome);
     tally.check("conformance", !outcome.pairs.is_empty(), || "no reader met a writer".to_owned());
