@@ -250,6 +250,13 @@ fn partners(before: &Content, after: &Content, losses: &[Loss]) -> Result<BTreeM
         true => None,
         false => by_name.get(&*written_as(held)).copied(),
     };
+    let lost = |held: &&Held| {
+        renames.contains_key(held.name.as_str()) && !is_left_out(held) && found(held).is_none()
+    };
+    if let Some(held) = before.tensors.iter().find(lost) {
+        // It was declared to get a name that nothing has.
+        return Err(format!("nobody declared a change: name {:?}", [written_as(held)]));
+    }
     let mut partner: BTreeMap<usize, usize> =
         before.tensors.iter().enumerate().filter_map(|(idx, held)| Some((idx, found(held)?))).collect();
     let taken: BTreeSet<usize> = partner.values().copied().collect();
