@@ -179,7 +179,12 @@ fn declared(options: &Declared) -> Vec<Arg> {
             OptionKind::Text => "TEXT",
             OptionKind::Choice(_) => "WHAT",
         };
-        args.push(text(spec.name, value_name, "").help(help).help_heading(FORMAT_OPTIONS));
+        let arg = text(spec.name, value_name, "").help(help).help_heading(FORMAT_OPTIONS);
+        args.push(match spec.kind {
+            // By itself it means yes; a value is joined to it, for the next word may be a path.
+            OptionKind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            _ => arg,
+        });
     }
     args
 }

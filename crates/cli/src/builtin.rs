@@ -7,6 +7,14 @@ pub const ORIGIN: &str = "built-in";
 
 /// Every built-in reader and writer.
 pub fn registry() -> Registry {
+    let mut registry = files();
+    hf_reader::register(&mut registry);
+    hf_writer::register(&mut registry);
+    registry
+}
+
+/// Those whose models are files: what fuzzing mutates. Folders hold these files.
+pub fn files() -> Registry {
     let mut registry = Registry::default();
     safetensors_reader::register(&mut registry);
     safetensors_writer::register(&mut registry);
@@ -14,7 +22,5 @@ pub fn registry() -> Registry {
     npz_writer::register(&mut registry);
     pytorch_reader::register(&mut registry);
     pytorch_writer::register(&mut registry);
-    hf_reader::register(&mut registry);
-    hf_writer::register(&mut registry);
     registry
 }

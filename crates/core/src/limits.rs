@@ -30,6 +30,8 @@ pub struct Limits {
     pub nodes: u64,
     /// Bytes of payload held inside the description itself ([`Op::Inline`](crate::expr::Op::Inline)).
     pub inline_bytes: u64,
+    /// Bytes of the tensors of one model that are views which repeat elements of small storages (stride 0), together.
+    pub repeated_bytes: u64,
     /// Ratio of inflated to deflated bytes above which an entry is refused as a bomb. Deflate cannot exceed 1032.
     pub inflate_ratio: u64,
     /// Bytes the engine may read for each byte it writes, before a plan is refused as a computation bomb.
@@ -49,6 +51,7 @@ impl Default for Limits {
             opcodes: 256 << 20,
             nodes: 64 << 20,
             inline_bytes: 256 << 20,
+            repeated_bytes: 64 << 30,
             inflate_ratio: 1032,
             read_amplification: 1 << 16,
         }

@@ -131,7 +131,7 @@ pub(crate) fn model(model: &Model, inputs: &dyn Inputs) -> Result<(), String> {
             }
         }
     }
-    for writer in modelferry_cli::builtin::registry().writers() {
+    for writer in modelferry_cli::builtin::files().writers() {
         layout(writer, model, inputs)?;
     }
     Ok(())

@@ -52,9 +52,10 @@ pub fn apply(
     host: &mut dyn Host,
 ) -> Result<(Model, Vec<Loss>)> {
     let mut losses = vec![];
+    let wrappers = names::wrappers(&model);
     select(&mut model, edits, &mut losses)?;
     names::choose(&mut model, edits, &mut losses)?;
-    names::strip(&mut model, edits, &mut losses)?;
+    names::strip(&mut model, edits, &wrappers, &mut losses)?;
     names::rename(&mut model, edits, &mut losses)?;
     dtype::cast(&mut model, edits, host.limits(), &mut losses)?;
     ties::settle(&mut model, edits.ties, target_ties, host, &mut losses)?;

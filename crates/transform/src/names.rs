@@ -11,6 +11,20 @@ use std::collections::HashMap;
 /// `model.` is not among them, for many models own that name.
 const WRAPPERS: [&str; 4] = ["module.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."];
 
+/// What a Lightning checkpoint calls itself by (`pytorch_lightning/trainer/connectors/checkpoint_connector.py`), and the
+/// attribute under which most of its modules keep the model.
+const LIGHTNING: [&str; 2] = ["pytorch-lightning_version", "model."];
+
+/// The prefixes that are wrappers' in a model as it was read, before a part of it is taken.
+pub(crate) fn wrappers(model: &Model) -> Vec<&'static str> {
+    let [version, prefix] = LIGHTNING;
+    let is_lightning = model.tree.as_ref().is_some_and(|tree| {
+        let entries = tree.root().and_then(|root| tree.mapping(root)).unwrap_or_default();
+        entries.iter().any(|(key, _)| tree.text(*key) == Some(version))
+    });
+    WRAPPERS.into_iter().chain(is_lightning.then_some(prefix)).collect()
+}
+
 /// Takes what `--include` names and leaves out what `--exclude` names.
 pub(crate) fn choose(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
     if edits.include.is_empty() && edits.exclude.is_empty() {
@@ -63,7 +77,12 @@ pub(crate) fn all_used(option: &str, globs: &[Glob], used: &[bool]) -> Result<()
 }
 
 /// Cuts prefixes off names.
-pub(crate) fn strip(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
+pub(crate) fn strip(
+    model: &mut Model,
+    edits: &Edits,
+    wrappers: &[&str],
+    losses: &mut Vec<Loss>,
+) -> Result<()> {
     match &edits.strip_prefix {
         StripPrefix::None => Ok(()),
         StripPrefix::Auto => {
@@ -74,7 +93,7 @@ pub(crate) fn strip(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) ->
             };
             let mut before = None;
             // Wrappers nest (`module._orig_mod.`), so this goes on until none is left.
-            while let Some(prefix) = WRAPPERS.into_iter().find(|prefix| borne(model, prefix)) {
+            while let Some(prefix) = wrappers.iter().find(|prefix| borne(model, prefix)) {
                 before.get_or_insert_with(|| {
                     model.tensors.iter().map(|tensor| tensor.name.clone()).collect::<Vec<_>>()
                 });

@@ -110,7 +110,7 @@ fn prefix_by_name() {
     let edits = Edits { strip_prefix: StripPrefix::Prefix("net.".into()), ..Edits::default() };
     let (names, losses, _) = check(two(), &edits, Carries::No, None).unwrap();
     assert_eq!(names, "a:f32 b:f32");
-    assert_eq!(losses, ["name: net.a: written as \"a\" (asked)"]);
+    assert_eq!(losses, ["name: net.a: by --strip-prefix, written as \"a\" (asked)"]);
     let edits = Edits { strip_prefix: StripPrefix::Prefix("foo.".into()), ..Edits::default() };
     fails(two(), &edits, ErrorKind::Usage, "--strip-prefix: no tensor bears the prefix, found foo.");
     let edits = Edits { strip_prefix: StripPrefix::Prefix("b".into()), ..Edits::default() };
@@ -123,7 +123,7 @@ fn renames_in_order() {
     let edits = Edits { rename: renames(&[r"^h\.(\d+)=layers.$1", "attn=self_attn"]), ..Edits::default() };
     let (names, losses, _) = check(two(), &edits, Carries::No, None).unwrap();
     assert_eq!(names, "layers.0.self_attn.w:f32 layers.1.self_attn.w:f32");
-    assert_eq!(losses[0], "name: h.0.attn.w: written as \"layers.0.self_attn.w\" (asked)");
+    assert_eq!(losses[0], "name: h.0.attn.w: by --rename, written as \"layers.0.self_attn.w\" (asked)");
     let edits = Edits { rename: renames(&[r"\d+=x"]), ..Edits::default() };
     fails(
         two(),

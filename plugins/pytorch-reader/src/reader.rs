@@ -49,6 +49,9 @@ impl Reader for PytorchReader {
                 Ok(())
             })?,
         }
+        // Two paths can be one name: `{"a.b": …, "a": {"b": …}}`.
+        let named = |error: Error| error.file(inputs.name(inputs.root()));
+        model.validate(host.limits()).map_err(named)?;
         Ok(model)
     }
 }

@@ -15,6 +15,8 @@ pub(crate) struct Tensors {
     bytes: HashMap<usize, NodeId>,
     /// The same as elements of a type.
     elements: HashMap<(usize, DType), NodeId>,
+    /// Bytes of tensors that are many times larger than their storages.
+    repeated_bytes: u64,
     /// Bytes of arrays in the pickle itself.
     inline_bytes: u64,
     /// Which elements of which storage a tensor is, for those that others may be too.
@@ -47,6 +49,7 @@ impl Tensors {
         Tensors {
             bytes: HashMap::new(),
             elements: HashMap::new(),
+            repeated_bytes: 0,
             inline_bytes: 0,
             known: HashMap::new(),
             ties: BTreeMap::new(),
@@ -87,7 +90,10 @@ impl Tensors {
             Added::Parts(..) => Err(Error::unsupported("parts of a tensor have parts of their own")),
         };
         match &spec.data {
-            Data::Strided(strided) => self.strided(model, checkpoint, name, strided, spec).map(Added::One),
+            Data::Strided(strided) => {
+                self.check_repeats(checkpoint, strided, limits)?;
+                self.strided(model, checkpoint, name, strided, spec).map(Added::One)
+            }
             Data::Inline(inline) => self.inline(model, checkpoint, name, inline, limits).map(Added::One),
             Data::Quantized { codes, quantizer } => {
                 let plain = TensorSpec { data: Data::Strided(codes.clone()), ..spec.clone() };
@@ -136,6 +142,22 @@ impl Tensors {
             }
             _ => Err(Error::unsupported("a tensor that only a class of its own program knows how to make")),
         }
+    }
+
+    /// Refuses views that make terabytes of a few bytes.
+    fn check_repeats(&mut self, checkpoint: &Checkpoint, strided: &Strided, limits: &Limits) -> Result<()> {
+        let volume = |bytes: u64, &extent: &u64| bytes.saturating_mul(extent);
+        let bytes = if strided.size.contains(&0) {
+            0
+        } else {
+            strided.size.iter().fold(strided.element.bytes, volume)
+        };
+        let stored = checkpoint.storages().get(strided.storage).map_or(0, |(_, record)| record.len);
+        if bytes > stored.saturating_mul(limits.inflate_ratio) {
+            self.repeated_bytes = self.repeated_bytes.saturating_add(bytes);
+        }
+        let what = "views that repeat their storages' elements are too large together";
+        Limits::check(what, self.repeated_bytes, limits.repeated_bytes)
     }
 
     fn strided(

@@ -27,14 +27,16 @@ pub(crate) fn pickle(
     let left_out = left_out(tree, root, foreign);
     let mut own_losses = vec![];
     let mut kept = Cow::Borrowed(tree);
+    let mut is_kept = true;
     if let Some(left_out) = left_out {
+        is_kept = !left_out[root.idx()];
         own_losses = report(tree, root, &left_out);
         kept = Cow::Owned(without(tree.clone(), &left_out));
     }
     let mut out = Emitter::default();
     emit_tree(&kept, root, &mut out, &mut |idx, out| storages.tensor(idx, out))?;
-    if !storages.has_written_all() {
-        let detail = "tensors are in objects that torch does not load from strangers, and are written flat";
+    if !is_kept || !storages.has_written_all() {
+        let detail = "held by objects that torch does not load from strangers: its tensors are written flat";
         losses.push(Loss::declared(LossKind::Tree, "the checkpoint", detail));
         losses.extend(flattened(tree));
         storages.clear();

@@ -150,7 +150,12 @@ pub(super) fn compare(
             return Err(format!("nobody declared a change: {} {:?}", change.kind.name(), change.subjects));
         }
     }
-    for loss in losses {
+    // A tensor that is renamed in steps is named in each.
+    let is_step = |loss: &Loss| {
+        loss.kind == LossKind::Name
+            && losses.iter().any(|other| other.renamed.as_ref() == Some(&loss.subject))
+    };
+    for loss in losses.iter().filter(|loss| !is_step(loss)) {
         if !is_seen(loss, &changes, before, after) {
             return Err(format!("a declared loss cannot be seen: {loss}"));
         }
@@ -278,7 +283,6 @@ fn partners(before: &Content, after: &Content, losses: &[Loss]) -> Result<BTreeM
     if by_name.len() != after.tensors.len() {
         return Err("a name was written twice".to_owned());
     }
-    // Something else may have taken the name of a part that was left out.
     let is_left_out = |held: &Held| {
         let by_name = |loss: &Loss| loss.kind == LossKind::Tensor && loss.subject == held.name;
         losses.iter().any(|loss| by_name(loss) || is_about(loss, &held.name))
@@ -295,16 +299,34 @@ fn partners(before: &Content, after: &Content, losses: &[Loss]) -> Result<BTreeM
         let steps = std::iter::successors(first, |name| renames.get(name).copied());
         steps.take(losses.len()).last().map_or_else(|| held.name.clone(), str::to_owned)
     };
-    let found = |held: &Held| match is_left_out(held) {
+    // Something else may have taken the name of a part that was left out.
+    let is_in_part = |held: &Held| losses.iter().any(|loss| is_about(loss, &held.name));
+    let found = |held: &Held| match is_in_part(held) {
         true => None,
         false => by_name.get(&*written_as(held)).copied(),
     };
+    let lost = |held: &&Held| {
+        renames.contains_key(held.name.as_str()) && !is_left_out(held) && found(held).is_none()
+    };
+    if let Some(held) = before.tensors.iter().find(lost) {
+        // It was declared to get a name that nothing has.
+        return Err(format!("nobody declared a change: name {:?}", [written_as(held)]));
+    }
     let mut partner: BTreeMap<usize, usize> =
         before.tensors.iter().enumerate().filter_map(|(idx, held)| Some((idx, found(held)?))).collect();
     let taken: BTreeSet<usize> = partner.values().copied().collect();
     let new: Vec<usize> = (0..after.tensors.len()).filter(|idx| !taken.contains(idx)).collect();
     let is_gone = |idx: &usize| !partner.contains_key(idx) && !is_left_out(&before.tensors[*idx]);
     let gone: Vec<usize> = (0..before.tensors.len()).filter(is_gone).collect();
+    let still_there = before
+        .tensors
+        .iter()
+        .find(|held| is_in_part(held) && new.iter().any(|&idx| after.tensors[idx].name == held.name));
+    if let (Some(held), true) = (still_there, new.len() != gone.len())
+        && let Some(loss) = losses.iter().find(|loss| is_about(loss, &held.name))
+    {
+        return Err(format!("a declared loss cannot be seen: {loss}"));
+    }
     if !new.is_empty() && new.len() != gone.len() {
         return Err(format!("{:?} came from nowhere", after.tensors[new[0]].name));
     }

@@ -19,7 +19,7 @@ pub(super) fn check(input: &[u8]) -> Result<Reached, String> {
         _ => 0,
     };
     let inputs = Sparse::new("made.npy", bytes, zeros);
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let reader = registry.reader("npy").map_err(|error| error.to_string())?;
     Ok(check::reader(reader, &inputs)?.0)
 }

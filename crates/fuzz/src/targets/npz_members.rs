@@ -7,7 +7,7 @@ use crate::zip::build;
 
 pub(super) fn check(choices: &[u8]) -> Result<Reached, String> {
     let archive = build(&mut Draw::new(choices));
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let reader = registry.reader("npz").map_err(|error| error.to_string())?;
     Ok(check::reader(reader, &archive)?.0)
 }

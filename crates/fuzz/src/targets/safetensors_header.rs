@@ -27,7 +27,7 @@ pub(super) fn check(text: &[u8]) -> Result<Reached, String> {
     let data_len = largest_end(text).min(i64::MAX as u64);
     let bytes = [&(text.len() as u64).to_le_bytes(), text].concat();
     let inputs = Sparse::new("made.safetensors", bytes, data_len);
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let reader = registry.reader("safetensors").map_err(|error| error.to_string())?;
     let (reached, model) = check::reader(reader, &inputs)?;
 

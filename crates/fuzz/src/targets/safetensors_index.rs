@@ -53,7 +53,7 @@ pub(super) fn check(text: &[u8]) -> Result<Reached, String> {
         bytes.resize(bytes.len() + header.data_len as usize, 7);
         inputs = inputs.with(file, bytes);
     }
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let reader = registry.reader("safetensors").map_err(|error| error.to_string())?;
     let (reached, model) = check::reader(reader, &inputs)?;
     if let Some(model) = model {

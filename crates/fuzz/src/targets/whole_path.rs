@@ -34,7 +34,7 @@ pub(super) fn check(input: &[u8]) -> Result<Reached, String> {
     let (choice, bytes) = input.split_first().map_or((0, input), |(choice, bytes)| (*choice, bytes));
     let name = NAMES[usize::from(choice) % NAMES.len()];
     let inputs = MemInputs::new(name, bytes);
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let reader = match pick::reader(&registry, None, Place::File, &inputs) {
         Ok(reader) => reader,
         Err(error) => return check::refusal(&error),
@@ -52,7 +52,7 @@ fn on_disk(name: &str, bytes: &[u8]) -> Result<(), String> {
     let folder = Folder::new().map_err(|error| format!("no folder for temporary files: {error}"))?;
     let input = folder.0.join(name);
     fs::write(&input, bytes).map_err(|error| error.to_string())?;
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let (settings, control) = (check::settings(), Control::new());
     let cx = Context { registry: &registry, io: Arc::new(OsIo), settings: &settings, control: &control };
     let mut opened = match open(&cx, &input, None, &BTreeMap::new()) {

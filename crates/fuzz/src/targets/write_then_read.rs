@@ -27,7 +27,7 @@ pub(super) fn check(choices: &[u8]) -> Result<Reached, String> {
     made.fill(&mut draw).map_err(|error| format!("the generator: {error}"))?;
     let inputs = MemInputs::new("source", made.file);
     let mut reached = Reached::Refused;
-    for writer in modelferry_cli::builtin::registry().writers() {
+    for writer in modelferry_cli::builtin::files().writers() {
         let view = ModelView::new(&made.model, &Limits::default()).map_err(|error| error.to_string())?;
         let shards = if writer.info().shards == Carries::Yes { shards } else { Shards::One };
         if check::holds(writer.info(), &view) && there_and_back(writer, &made.model, &inputs, shards)? {
@@ -76,7 +76,7 @@ fn there_and_back(
     let written = named
         .into_iter()
         .fold(MemInputs::default(), |inputs, (idx, bytes)| inputs.with(&layout.files[idx].path, bytes));
-    let registry = modelferry_cli::builtin::registry();
+    let registry = modelferry_cli::builtin::files();
     let reader = registry.reader(info.format).map_err(fault)?;
     let (_, found) = check::reader(reader, &written)?;
     let Some(found) = found else {

@@ -23,7 +23,6 @@ mod read;
 mod write;
 
 pub use field::{DTYPE_FIELD_ID, decode_dtype, encode_dtype};
-pub(crate) use read::descr_from;
 pub use read::{parse, read_header};
 pub use write::{type_string, write_header};
 

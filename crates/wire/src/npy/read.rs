@@ -302,7 +302,7 @@ impl Scanner<'_> {
 
 /// What a type string of numpy means. An absent order, `=` and `|` are read as little-endian: numpy writes `|` for
 /// single bytes only and never writes `=`.
-pub(crate) fn descr_from(text: &str) -> Result<Descr> {
+fn descr_from(text: &str) -> Result<Descr> {
     let refuse = |what: &'static str| {
         let shown: String = text.chars().take(64).collect();
         Err(Error::unsupported(what).found(format_args!("{shown:?}")))

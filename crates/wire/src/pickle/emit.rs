@@ -92,7 +92,7 @@ impl Emitter {
         Ok(())
     }
 
-    /// A text that will not come again, such as the name of a tensor.
+    /// A text that is not remembered, such as the key of a storage.
     ///
     /// Errors: of kind [`Target`](modelferry_core::error::ErrorKind::Target) beyond 4 GiB.
     pub fn text_once(&mut self, text: &str) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Zip archives: plain ones, those of TorchScript, those of `torch.export`.
 
-use super::{Checkpoint, Kind, Record, exported};
+use super::{Checkpoint, Kind, Record, exported, object_limits};
 use crate::pickle::{self, Source};
 use crate::shown;
 use crate::zip::{Directory, Method};
@@ -103,14 +103,14 @@ fn read_from(
     let tree = match pickle.method {
         Method::Stored => {
             let mut source = Source::new(inputs, pickle.window);
-            let tree = pickle::read(&mut source, host.limits())?;
+            let tree = pickle::read(&mut source, &object_limits(host.limits(), window))?;
             super::all_read(&source)?;
             tree
         }
         Method::Deflated => {
             let bytes = bytes(inputs, &pickle, host.limits().header_bytes, host)?;
             let mut source = Source::memory(&bytes);
-            let tree = pickle::read(&mut source, host.limits()).and_then(|tree| {
+            let tree = pickle::read(&mut source, &object_limits(host.limits(), window)).and_then(|tree| {
                 super::all_read(&source)?;
                 Ok(tree)
             });

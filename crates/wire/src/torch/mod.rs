@@ -152,15 +152,24 @@ pub fn read(inputs: &dyn Inputs, window: Window, host: &mut dyn Host) -> Result<
             if start.starts_with(&LOCAL_MAGIC) || start.starts_with(&END_MAGIC) {
                 archive::read(inputs, window, host)
             } else if tar::is_header(start) {
-                legacy_tar::read(inputs, window, host.limits())
+                legacy_tar::read(inputs, window, &object_limits(host.limits(), window))
             } else if start.starts_with(b"PYTORCH1") {
                 Err(Error::unsupported("archives of the release candidate of torch 1.0 are not read"))
             } else {
-                stream(inputs, window, host.limits())
+                stream(inputs, window, &object_limits(host.limits(), window))
             }
         })
         .map_err(|error| error.file(inputs.name(window.file)))?;
     Ok(Checkpoint { max_rank: host.limits().rank, ..checkpoint })
+}
+
+/// The limits for pickles in a window: so many objects as torch's need, which are one in ten bytes, and a number that a
+/// small file may have. A few kilobytes deflated could otherwise ask for gigabytes of empty lists.
+fn object_limits(limits: &Limits, window: Window) -> Limits {
+    const ANY_FILE: u64 = 250_000;
+    let mut limits = limits.clone();
+    limits.objects = limits.objects.min(ANY_FILE + window.len / 4);
+    limits
 }
 
 /// A stream of pickles, of which the first says what follows.

@@ -1,7 +1,7 @@
 //! Numpy's arrays and scalars in pickles (numpy 1.x and 2.x, `numpy/_core/src/multiarray/methods.c`, `scalartypes.c.src`).
 
 use super::rebuild::Reader;
-use crate::npy::{Descr, MemoryOrder, descr_from};
+use crate::npy::{MemoryOrder, type_string};
 use modelferry_core::dtype::DType;
 use modelferry_core::error::{Error, Result};
 use modelferry_core::expr::{Blob, ByteOrder};
@@ -79,7 +79,7 @@ pub(super) fn array(reader: Reader<'_>, instance: &Instance) -> Result<Option<In
         }
         _ => return Ok(None),
     };
-    let Some((dtype, byte_order)) = element(tree, dtype)? else { return Ok(None) };
+    let Some((dtype, byte_order)) = element(tree, dtype) else { return Ok(None) };
     let size = match size {
         None => [].into(),
         Some(size) => reader.extents(size)?,
@@ -88,12 +88,12 @@ pub(super) fn array(reader: Reader<'_>, instance: &Instance) -> Result<Option<In
 }
 
 /// `numpy.dtype('f4', False, True)` with a state whose second value is the byte order.
-fn element(tree: &Tree, id: ObjectId) -> Result<Option<(DType, ByteOrder)>> {
-    let Some(instance) = tree.instance(id) else { return Ok(None) };
+fn element(tree: &Tree, id: ObjectId) -> Option<(DType, ByteOrder)> {
+    let instance = tree.instance(id)?;
     if tree.global(instance.callable) != Some(("numpy", "dtype")) {
-        return Ok(None);
+        return None;
     }
-    let Some(&of) = tree.sequence(instance.args).and_then(|args| args.first()) else { return Ok(None) };
+    let of = *tree.sequence(instance.args)?.first()?;
     let state = instance.states.first().and_then(|&state| tree.sequence(state)).unwrap_or_default();
     let byte_order = match state.get(1).and_then(|&order| tree.text(order)) {
         Some(">") => ByteOrder::Big,
@@ -101,14 +101,13 @@ fn element(tree: &Tree, id: ObjectId) -> Result<Option<(DType, ByteOrder)>> {
     };
     if let Some((module, name)) = tree.global(of) {
         let dtype = if module == "ml_dtypes" { ml_dtype(name) } else { None };
-        return Ok(dtype.map(|dtype| (dtype, byte_order)));
+        return dtype.map(|dtype| (dtype, byte_order));
     }
-    let Some(text) = tree.text(of) else { return Ok(None) };
-    // What is no number stays an object of the tree.
-    Ok(match descr_from(text) {
-        Ok(Descr::Scalar(dtype, _)) => Some((dtype, byte_order)),
-        _ => None,
-    })
+    let text = tree.text(of)?;
+    // Kind and width, as in headers, the byte order apart. What is no number stays an object of the tree.
+    let is_it = |dtype: &DType| type_string(*dtype).and_then(|known| known.get(1..)) == Some(text);
+    let dtype = DType::all().find(is_it).filter(|_| !text.starts_with('V'));
+    dtype.map(|dtype| (dtype, byte_order))
 }
 
 /// Types of the package ml_dtypes (0.5) that take whole bytes.
