@@ -8,7 +8,7 @@ const PART: &str = "faults";
 
 /// Runs the fault loops and says what was failed how often.
 pub(crate) fn run(depth: Depth) -> Tally {
-    let registry = modelferry_cli::builtin::files();
+    let registry = modelferry_cli::builtin::registry();
     let outcome = faults::run(&registry, &run::root().join("testdata"), depth);
     let every =
         if outcome.stride > 1 { format!("every {}th call", outcome.stride) } else { "every call".to_owned() };

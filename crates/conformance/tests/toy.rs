@@ -263,9 +263,15 @@ fn a_reader_without_bad_files_fails() {
 fn what_is_spoilt_is_noticed() {
     let found =
         mutate(registry(Fault::None), &testdata("mutations").expect("the target folder can be written"));
-    // The format holds no metadata, and all else that its models have.
+    // The format holds no metadata, and all else that its models have; it has no folders.
     let nowhere = |kind| format!("{kind}: there was nowhere to do it");
-    assert_eq!(found.failures, ["a metadata value is changed", "a declared loss is dropped"].map(nowhere));
+    let expected = [
+        "a metadata value is changed",
+        "a declared loss is dropped",
+        "a file beside the weights is changed",
+        "a file beside the weights is left out",
+    ];
+    assert_eq!(found.failures, expected.map(nowhere));
     for mutated in found.kinds {
         assert_eq!(mutated.n_caught, mutated.n_tried, "{}", mutated.kind);
     }

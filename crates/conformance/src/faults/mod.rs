@@ -177,7 +177,7 @@ impl<'a> Scenes<'a> {
                 let own = made.iter().filter(fits).filter(|source| source.format == writer);
                 let others = made.iter().filter(fits).filter(|source| source.format != writer);
                 let is_taken = own.chain(others).any(|source| self.add(source, writer, &manner));
-                if !is_taken && !manner.needs_shards() {
+                if !is_taken && !manner.is_for_some() {
                     self.failures.push(format!("{writer} takes no source, {}", manner.name));
                 }
             }
@@ -186,7 +186,8 @@ impl<'a> Scenes<'a> {
 
     /// What can be edited in its place is.
     fn edit_all(&mut self, made: &[Source]) {
-        for source in made.iter().filter(|source| !source.is_sharded) {
+        let is_one_file = |source: &&Source| !source.is_sharded && !source.root.as_os_str().is_empty();
+        for source in made.iter().filter(is_one_file) {
             match Scene::prepare_edit(self.registry, source) {
                 Ok(scene) => self.all.extend(scene),
                 Err(why) => self.failures.push(format!("{} edited: undisturbed: {why}", source.name)),

@@ -8,7 +8,7 @@ use modelferry_convert::edit::{Change, EditJob, EditReport, edit};
 use modelferry_convert::{Context, Job, Policy, Report, convert};
 use modelferry_core::error::{Error, ErrorKind};
 use modelferry_core::loss::LossKind;
-use modelferry_core::plugin::Shards;
+use modelferry_core::plugin::{Place, Shards};
 use modelferry_core::registry::Registry;
 use modelferry_engine::io::fault::{Fault, FaultIo};
 use modelferry_engine::io::{Io, OsIo};
@@ -24,6 +24,8 @@ pub(super) struct Manner {
     pub(super) name: &'static str,
     before: Before,
     shards: Option<Shards>,
+    /// Whether the folder that is written is made by the run. One that is there else holds a stranger's file.
+    pub(super) is_new_folder: bool,
     /// Whether it reads a source of several files.
     pub(super) is_from_shards: bool,
     verify: bool,
@@ -51,6 +53,7 @@ impl Manner {
             name: "new",
             before: Before::Nothing,
             shards: None,
+            is_new_folder: false,
             is_from_shards: false,
             verify: false,
             sync: false,
@@ -67,6 +70,7 @@ impl Manner {
             Manner { name: "new, verified", verify: true, ..new },
             Manner { name: "after a dead run", before: Before::DeadRun, ..new },
             Manner { name: "set over longer set", before: Before::LongerSet, ..set },
+            Manner { name: "new folder", is_new_folder: true, ..new },
         ];
         if depth == Depth::Full {
             manners.extend([
@@ -81,6 +85,14 @@ impl Manner {
                     ..set
                 },
                 Manner { name: "new, synced", sync: true, ..new },
+                Manner { name: "new folder of a set", is_new_folder: true, ..set },
+                Manner { name: "new folder, synced", is_new_folder: true, sync: true, ..new },
+                Manner {
+                    name: "new folder after a dead run",
+                    is_new_folder: true,
+                    before: Before::DeadRun,
+                    ..new
+                },
                 Manner { name: "new set, synced", sync: true, ..set },
                 Manner { name: "file over file, two threads", before: Before::File, threads: 2, ..new },
                 Manner {
@@ -94,9 +106,9 @@ impl Manner {
         manners
     }
 
-    /// Whether it is only for formats of several files.
-    pub(super) fn needs_shards(&self) -> bool {
-        self.shards.is_some() || self.before == Before::LongerSet
+    /// Whether it is only for some formats: those of several files, or of folders.
+    pub(super) fn is_for_some(&self) -> bool {
+        self.shards.is_some() || self.before == Before::LongerSet || self.is_new_folder
     }
 }
 
@@ -148,6 +160,8 @@ pub(super) struct Scene<'a> {
     after: Tree,
     /// The file that stands for the output.
     root: PathBuf,
+    /// The folder that the run makes around its files; empty for none.
+    around: PathBuf,
     /// A staging folder that is there from the start. A fault may keep it from being removed.
     dead: Option<PathBuf>,
     n_calls: u64,
@@ -163,7 +177,7 @@ struct Attempt {
     found: Tree,
 }
 
-/// A file of somebody else beside the output.
+/// A file of somebody else beside or in the output.
 const STRANGER: &str = "stranger.txt";
 
 impl<'a> Scene<'a> {
@@ -179,10 +193,21 @@ impl<'a> Scene<'a> {
         let (input, output) = (folder.path().join("in"), folder.path().join("out"));
         let files = source.files.iter().map(|(path, bytes)| (&**path, &**bytes));
         folder::fill(&input, files).map_err(|error| error.to_string())?;
-        let name = PathBuf::from(format!("m{}", info.extensions.last().copied().unwrap_or_default()));
+        let is_folder = info.place == Place::Folder;
+        if manner.is_new_folder && !is_folder {
+            return Ok(None);
+        }
+        let name = match (is_folder, manner.is_new_folder) {
+            (false, _) => PathBuf::from(format!("m{}", info.extensions.last().copied().unwrap_or_default())),
+            (true, true) => PathBuf::from("m"),
+            // The folder that is there is the output. Of a model without a config this file stands for it.
+            (true, false) => PathBuf::from("model.safetensors"),
+        };
+        // What staging folders are named after.
+        let staged = if is_folder && !manner.is_new_folder { Path::new("model") } else { &*name };
         let job = Job {
             input: input.join(&source.root),
-            output: output.join(&name),
+            output: if is_folder && !manner.is_new_folder { output.clone() } else { output.join(&name) },
             to: Some(writer.to_owned()),
             shards: manner.shards,
             policy: Policy { allow: LossKind::ALL.into(), strict: false },
@@ -195,18 +220,23 @@ impl<'a> Scene<'a> {
         let mut scene =
             Scene::new(registry, name_of_scene, folder, Work::Convert(Box::new(job.clone())), &name)?;
         scene.settings = settings;
+        scene.around = if manner.is_new_folder { name.clone() } else { PathBuf::new() };
         let old = match manner.before {
             Before::Nothing => vec![],
             // No process has this number for long.
-            Before::DeadRun => ["lock", "new/m"].map(|path| dead(&name).join(path)).to_vec(),
-            Before::File => vec![name],
+            Before::DeadRun => ["lock", "new/m"].map(|path| dead(staged).join(path)).to_vec(),
+            Before::File => vec![name.clone()],
             Before::LongerSet => match scene.longer_set(&job)? {
                 Some(names) => names,
                 None => return Ok(None),
             },
         };
         let text = |name: &Path| format!("the old {}", name.display()).into_bytes();
-        scene.before.extend(old.into_iter().map(|name| (name.clone(), Some(text(&name)))));
+        for name in old {
+            let around = name.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
+            scene.before.extend(around.map(|folder| (folder.to_owned(), None)));
+            scene.before.insert(name.clone(), Some(text(&name)));
+        }
 
         if !scene.run_undisturbed()? {
             return Ok(None);
@@ -216,7 +246,7 @@ impl<'a> Scene<'a> {
             return Ok(None);
         }
         if manner.before == Before::DeadRun {
-            scene.dead = Some(dead(&scene.root));
+            scene.dead = Some(dead(staged));
         }
         Ok(Some(scene))
     }
@@ -252,6 +282,7 @@ impl<'a> Scene<'a> {
             before: Tree::from([(STRANGER.into(), Some(b"a stranger's".to_vec()))]),
             after: Tree::new(),
             root: root.to_owned(),
+            around: PathBuf::new(),
             dead: None,
             n_calls: 0,
             account: String::new(),
@@ -270,7 +301,7 @@ impl<'a> Scene<'a> {
             None => {}
         }
         (self.n_calls, self.account, self.after) = (io.n_calls(), attempt.account, attempt.found);
-        self.root = attempt.root.map_or_else(|| self.root.clone(), PathBuf::from);
+        self.root = attempt.root.map_or_else(|| self.root.clone(), |root| self.around.join(root));
         self.check_whole()?;
         Ok(true)
     }
@@ -290,7 +321,8 @@ impl<'a> Scene<'a> {
             None if attempt.found.len() < 4 => Ok(None),
             None => {
                 let is_ours = |path: &PathBuf| path.as_os_str() != STRANGER;
-                Ok(Some(attempt.found.into_keys().filter(is_ours).collect()))
+                let files = attempt.found.into_iter().filter(|(_, content)| content.is_some());
+                Ok(Some(files.map(|(path, _)| path).filter(is_ours).collect()))
             }
         }
     }
@@ -305,7 +337,7 @@ impl<'a> Scene<'a> {
         }
         let is_old = |path: &&PathBuf| {
             path.as_os_str() != STRANGER
-                && self.before.contains_key(*path)
+                && self.before.get(*path).is_some_and(Option::is_some)
                 && self.before.get(*path) == self.after.get(*path)
         };
         match self.after.keys().find(is_old) {

@@ -1,16 +1,18 @@
 //! What is converted: models that every writer makes, and the files of testdata.
 
 use super::Depth;
-use crate::layouts;
-use modelferry_convert::Context;
+use crate::{layouts, nested, suite};
+use modelferry_convert::{Context, pick};
 use modelferry_core::dtype::DType;
 use modelferry_core::error::{Error, ErrorKind, Result as CoreResult};
 use modelferry_core::expr::{Op, Packing};
 use modelferry_core::inputs::{FileId, Inputs as _, MemInputs};
+use modelferry_core::layout::Layout;
 use modelferry_core::limits::Limits;
+use modelferry_core::loss::Loss;
 use modelferry_core::model::{Model, ModelView};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Answer, Host, LayoutRequest, Query, Shards, Writer};
+use modelferry_core::plugin::{Answer, Host, LayoutRequest, Place, Query, Shards, Writer};
 use modelferry_core::registry::Registry;
 use modelferry_engine::io::OsIo;
 use modelferry_engine::{Control, Settings};
@@ -27,7 +29,7 @@ pub(super) struct Source {
     pub(super) format: &'static str,
     /// Its files, by the path relative to the root's folder.
     pub(super) files: BTreeMap<PathBuf, Vec<u8>>,
-    /// The file that stands for it.
+    /// The file that stands for it; empty for a folder.
     pub(super) root: PathBuf,
     /// Whether it is several files.
     pub(super) is_sharded: bool,
@@ -47,9 +49,10 @@ pub(super) fn made(registry: &Registry) -> Result<Vec<Source>, String> {
             continue;
         }
         for shards in [Shards::One, SHARDS] {
-            let made = make(writer, shards).map_err(|error| format!("a source of {format}: {error}"))?;
+            let made =
+                make(registry, writer, shards).map_err(|error| format!("a source of {format}: {error}"))?;
             if let Some((files, root)) = made.filter(|(files, _)| shards == Shards::One || files.len() > 1) {
-                let is_sharded = files.len() > 1;
+                let is_sharded = shards != Shards::One;
                 let what = if is_sharded { "several files" } else { "one file" };
                 let name = format!("{format} made as {what}");
                 sources.push(Source { name, format, files, root, is_sharded, is_one_of_many: false });
@@ -78,9 +81,9 @@ const MODELS: [&[(&str, DType, &[u64])]; 3] = [
 
 type Files = (BTreeMap<PathBuf, Vec<u8>>, PathBuf);
 
-fn make(writer: &dyn Writer, shards: Shards) -> CoreResult<Option<Files>> {
+fn make(registry: &Registry, writer: &dyn Writer, shards: Shards) -> CoreResult<Option<Files>> {
     for tensors in MODELS {
-        match lay_out(writer, tensors, shards) {
+        match lay_out(registry, writer, tensors, shards) {
             Ok(made) => return Ok(Some(made)),
             Err(error) if matches!(error.kind(), ErrorKind::Target | ErrorKind::Unsupported) => {}
             Err(error) => return Err(error),
@@ -90,8 +93,14 @@ fn make(writer: &dyn Writer, shards: Shards) -> CoreResult<Option<Files>> {
     if shards == Shards::One { Err(Error::plugin("it takes none of the models")) } else { Ok(None) }
 }
 
-fn lay_out(writer: &dyn Writer, tensors: &[(&str, DType, &[u64])], shards: Shards) -> CoreResult<Files> {
-    let info = writer.info();
+fn lay_out(
+    registry: &Registry,
+    writer: &dyn Writer,
+    tensors: &[(&str, DType, &[u64])],
+    shards: Shards,
+) -> CoreResult<Files> {
+    let is_folder = writer.info().place == Place::Folder;
+    let info = pick::weights_of(registry, writer.info());
     let n_tensors = tensors.len() as u64;
     let is_held = |(_, dtype, _): &(&str, DType, &[u64])| info.dtypes.contains(dtype);
     if n_tensors > info.max_tensors || !tensors.iter().all(is_held) {
@@ -113,23 +122,32 @@ fn lay_out(writer: &dyn Writer, tensors: &[(&str, DType, &[u64])], shards: Shard
         let data = model.nodes.decode(region, dtype, n, Packing::default())?;
         model.push(name, dtype, shape.to_vec(), data)?;
     }
+    if is_folder {
+        model.config = Some("{}".into());
+        for name in ["tokenizer.json", "1_Pooling/config.json"] {
+            let text = model.nodes.inline(name.as_bytes().to_vec())?;
+            model.push_asset(name, text)?;
+        }
+    }
     let inputs = MemInputs::new("file", file);
-    let mut host = MemHost { inputs: &inputs, settings: Settings::default() };
+    let mut host = MemHost { registry, inputs: &inputs, settings: Settings::default() };
     let extension = info.extensions.last().copied().unwrap_or_default();
-    let options = Options::resolve(info.options, &BTreeMap::new())?;
-    let request =
-        LayoutRequest { file_name: &format!("model{extension}"), weights: "", options: &options, shards };
+    let options = Options::resolve(writer.info().options, &BTreeMap::new())?;
+    let weights = nested::weights(registry, writer.info());
+    let file_name = format!("model{extension}");
+    let request = LayoutRequest { file_name: &file_name, weights, options: &options, shards };
     let view = ModelView::new(&model, &host.settings.limits)?;
     let (layout, _) = writer.layout(&view, &request, &mut host)?;
     layout.validate(&view)?;
     let contents = layouts::execute(&model, &inputs, &layout)?;
-    let root = PathBuf::from(&layout.files[layout.root].path);
+    let root = if is_folder { PathBuf::new() } else { PathBuf::from(&layout.files[layout.root].path) };
     let names = layout.files.iter().map(|file| PathBuf::from(&file.path));
     Ok((names.zip(contents).collect(), root))
 }
 
 /// Answers a writer's questions about the model in memory.
 struct MemHost<'a> {
+    registry: &'a Registry,
     inputs: &'a MemInputs,
     settings: Settings,
 }
@@ -142,6 +160,15 @@ impl Host for MemHost<'_> {
     fn ask(&mut self, model: &Model, query: Query) -> CoreResult<Answer> {
         let source = modelferry_engine::Source { model, inputs: self.inputs };
         modelferry_engine::answer(source, &self.settings, &query)
+    }
+
+    fn layout(
+        &mut self,
+        view: &ModelView<'_>,
+        format: &str,
+        request: &LayoutRequest<'_>,
+    ) -> CoreResult<(Layout, Vec<Loss>)> {
+        nested::layout(self.registry, view, format, request, self)
     }
 }
 
@@ -156,9 +183,12 @@ pub(super) fn found(registry: &Registry, testdata: &Path, depth: Depth) -> Resul
     let models = testdata.join("models");
     let mut smallest: BTreeMap<Kind, (u64, Source)> = BTreeMap::new();
     let mut others = vec![];
-    for path in files_below(&models).map_err(|error| format!("{}: {error}", models.display()))? {
+    let files = files_below(&models).map_err(|error| format!("{}: {error}", models.display()))?;
+    let folders = suite::folders_of_models(&models, &files);
+    let is_alone = |path: &PathBuf| !folders.iter().any(|folder| path.starts_with(folder));
+    for path in folders.iter().chain(files.iter().filter(|path| is_alone(path))) {
         // What is no model is a shard's asset, or the conformance suite's to complain about.
-        let Ok(opened) = modelferry_convert::open(&cx, &path, None, &BTreeMap::new()) else { continue };
+        let Ok(opened) = modelferry_convert::open(&cx, path, None, &BTreeMap::new()) else { continue };
         let len = opened.inputs.total_len();
         if len > MAX_BYTES {
             continue;
@@ -178,10 +208,13 @@ pub(super) fn found(registry: &Registry, testdata: &Path, depth: Depth) -> Resul
             .any(|(_, node)| matches!(node.op, Op::Region { file, .. } if file == root));
         let ops = opened.model.nodes.iter().map(|(_, node)| op_name(&node.op)).collect();
         let source = Source {
-            name: path.strip_prefix(testdata).unwrap_or(&path).display().to_string(),
+            name: path.strip_prefix(testdata).unwrap_or(path).display().to_string(),
             format: opened.reader.format,
             files,
-            root: PathBuf::from(opened.inputs.name(root)),
+            root: match root {
+                FileId::FOLDER => PathBuf::new(),
+                file => PathBuf::from(opened.inputs.name(file)),
+            },
             is_sharded,
             is_one_of_many: false,
         };

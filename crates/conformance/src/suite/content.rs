@@ -85,7 +85,7 @@ impl Content {
     }
 
     /// Whether a file of this name is carried.
-    fn holds_file(&self, name: &str) -> bool {
+    pub(in crate::suite) fn holds_file(&self, name: &str) -> bool {
         self.assets.contains_key(name) || name == CONFIG && self.config.is_some()
     }
 
@@ -284,7 +284,9 @@ fn partners(before: &Content, after: &Content, losses: &[Loss]) -> Result<BTreeM
         return Err("a name was written twice".to_owned());
     }
     let is_left_out = |held: &Held| {
-        let by_name = |loss: &Loss| loss.kind == LossKind::Tensor && loss.subject == held.name;
+        let by_name = |loss: &Loss| {
+            matches!(loss.kind, LossKind::Tensor | LossKind::TieDropped) && loss.subject == held.name
+        };
         losses.iter().any(|loss| by_name(loss) || is_about(loss, &held.name))
     };
     // Names change in steps: the part that is taken, then prefixes, then what the user asked for.

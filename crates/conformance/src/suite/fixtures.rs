@@ -67,7 +67,7 @@ pub(super) fn find(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, Str
 }
 
 /// The outermost folders below `models` in which a config lies.
-pub(super) fn folders_of_models(models: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
+pub(crate) fn folders_of_models(models: &Path, files: &[PathBuf]) -> Vec<PathBuf> {
     let has_config = |folder: &Path| files.iter().any(|file| *file == folder.join("config.json"));
     let outermost = |file: &PathBuf| {
         let around = file.ancestors().skip(1).take_while(|folder| *folder != models);

@@ -23,6 +23,7 @@ mod writers;
 pub use mutations::{Mutated, Mutations, mutate};
 
 use fixtures::Fixture;
+pub(crate) use fixtures::folders_of_models;
 use modelferry_core::registry::Registry;
 use modelferry_engine::Control;
 use modelferry_engine::io::OsIo;

@@ -58,10 +58,13 @@ fn publish_folder(staging: &Staging, name: &Path, must_sync: bool) -> Result<()>
         sync_folders(staging, |idx| staging.path(idx))?;
     }
     place(io, &from, &to)?;
-    if must_sync {
-        sync_dir(io, or_dot(&staging.folder))?;
-    }
-    Ok(())
+    if must_sync { sync_around(staging, &to) } else { Ok(()) }
+}
+
+/// Waits until what has taken its place in one step is there on the disk too.
+fn sync_around(staging: &Staging, placed: &Path) -> Result<()> {
+    sync_dir(&*staging.io, or_dot(&staging.folder))
+        .map_err(|error| error.hint(format!("the new {} is complete and in its place", placed.display())))
 }
 
 /// Waits until the names in the folders of all files are on the disk.
@@ -88,11 +91,7 @@ fn publish_one(staging: &Staging, must_sync: bool) -> Result<()> {
             retry(|| io.rename(&from, &to)).map_err(|error| failed("renaming into place", &to, error))?;
         }
     }
-    if must_sync {
-        sync_dir(io, or_dot(&staging.folder))
-            .map_err(|error| error.hint(format!("the new {} is complete and in its place", to.display())))?;
-    }
-    Ok(())
+    if must_sync { sync_around(staging, &to) } else { Ok(()) }
 }
 
 /// Gives the staged file the owner and permissions of the one it will replace. Who cannot give it the group keeps

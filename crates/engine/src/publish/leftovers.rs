@@ -3,6 +3,7 @@
 use super::{IN_FOLDER, LOCK, NEW, OLD, names};
 use crate::disk::or_dot;
 use crate::io::{FileKind, Io, is_absent, remove_tree, rename_new, retry, twice};
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,8 +31,8 @@ pub fn remove_leftovers(io: &dyn Io, output: &Path) -> Leftovers {
         let (placed, waiting) = staged(io, folder, &dir.join(NEW))?;
         // With nothing waiting for its name the run had published all, and what it replaced was to go.
         if !waiting.is_empty() {
-            for path in placed {
-                retry(|| io.unlink(&folder.join(&path)))?;
+            for path in &placed {
+                retry(|| io.unlink(&folder.join(path)))?;
             }
             let old = files_below(io, &dir.join(OLD))?;
             let is_free = |path: &PathBuf| {
@@ -44,10 +45,21 @@ pub fn remove_leftovers(io: &dyn Io, output: &Path) -> Leftovers {
                 rename_new(io, &dir.join(OLD).join(&path), &folder.join(&path))?;
                 leftovers.restored = true;
             }
+            // The folders it made for them, or was about to; those with anything in them stay.
+            for parent in parents(placed.iter().chain(&waiting)) {
+                let _ = retry(|| io.remove_dir(&folder.join(parent)));
+            }
         }
         remove_staging(io, dir)?;
         Ok(leftovers)
     })
+}
+
+/// The folders around files, deepest first.
+fn parents<'a>(paths: impl Iterator<Item = &'a PathBuf>) -> Vec<&'a Path> {
+    let around = paths.flat_map(|path| path.ancestors().skip(1)).filter(|path| !path.as_os_str().is_empty());
+    let parents: BTreeSet<&Path> = around.collect();
+    parents.into_iter().rev().collect()
 }
 
 /// The files that a run has staged: those that have their final names too, and those that do not.

@@ -103,7 +103,15 @@ pub(super) fn plan(
         mutations.push(Mutation::SpoilFile { name: random.pick(&names).clone() });
         mutations.push(Mutation::LeaveFileOut { name: random.pick(&names).clone() });
     }
-    mutations.extend(losses.iter().filter(|loss| !known.contains(loss)).cloned().map(Mutation::DropLoss));
+    // That a config would be needed shows on neither side.
+    let is_of_neither = |loss: &Loss| loss.kind == LossKind::Asset && !before.holds_file(&loss.subject);
+    mutations.extend(
+        losses
+            .iter()
+            .filter(|loss| !known.contains(loss) && !is_of_neither(loss))
+            .cloned()
+            .map(Mutation::DropLoss),
+    );
     mutations.extend(claimed(before, losses, &mut random));
     let is_free = |a: &Held, b: &Held| !tied(after, &a.name, &b.name);
     let tie = |(first, second)| Mutation::MakeTie { first, second };
