@@ -69,12 +69,15 @@ pub(crate) fn run(names: &[String], full: bool) -> Result<(Judged, Tally), Stop>
     Ok((judged, tally))
 }
 
-/// Files below `folder`, relative to it.
+/// Files below `folder`, relative to it; a folder that is a model itself stands for what is in it.
 fn list(folder: &Path, prefix: &str, found: &mut Vec<String>) -> Result<(), Stop> {
     for entry in fs::read_dir(folder).map_err(run::at(folder))? {
         let path = entry.map_err(run::at(folder))?.path();
         let name = format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy());
-        if path.is_dir() { list(&path, &format!("{name}/"), found)? } else { found.push(name) }
+        match path.is_dir() && !path.join("config.json").exists() {
+            true => list(&path, &format!("{name}/"), found)?,
+            false => found.push(name),
+        }
     }
     Ok(())
 }
