@@ -123,12 +123,15 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
         }
         _ => writeln!(out, "metadata  {}", metadata.join(", "))?,
     }
-    let taken = plural(model.tensors.len() as u64, "tensor");
-    match &model.losses[..] {
-        [] => writeln!(out, "convert   takes all of it: {taken}")?,
-        losses => {
-            writeln!(out, "convert   takes {taken}")?;
-            for line in loss_lines(losses).iter().take(4) {
+    let taken = plural(found.taken.n_tensors as u64, "tensor");
+    match (&found.taken.refusal, &found.taken.losses[..]) {
+        (Some(refusal), _) => writeln!(out, "convert   {}", shortened(refusal, 400))?,
+        (None, []) => writeln!(out, "convert   takes all of it: {taken}")?,
+        (None, losses) => {
+            let all = model.tensors.len();
+            let of = if found.taken.n_tensors < all { format!(" of {all}") } else { String::new() };
+            writeln!(out, "convert   takes {taken}{of}")?;
+            for line in loss_lines(losses).iter().take(6) {
                 writeln!(out, "          {line}")?;
             }
         }

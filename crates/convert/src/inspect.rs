@@ -9,12 +9,12 @@ use crate::open::Opened;
 use crate::pick;
 use crate::values::Values;
 use modelferry_core::inputs::Inputs;
-use modelferry_core::loss::LossKind;
-use modelferry_core::model::{ModelView, TensorIdx};
+use modelferry_core::loss::{Loss, LossKind};
+use modelferry_core::model::{Model, ModelView, TensorIdx};
 use modelferry_core::plugin::{Carries, Shards, WriterInfo};
 use modelferry_core::{DType, Error, ErrorKind, Result};
 use modelferry_engine::{Statistics, TensorStats};
-use modelferry_transform::Glob;
+use modelferry_transform::{Edits, Glob};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -97,7 +97,9 @@ pub struct Inspection {
     pub dtypes: Vec<DTypeTotal>,
     /// Layers collapsed; of all tensors, listed or not.
     pub folds: Vec<Fold>,
-    /// What each writer would make of it.
+    /// What `convert` would take where nothing else is asked for.
+    pub taken: Taken,
+    /// What each writer would make of that.
     pub fates: Vec<Fate>,
     /// The listed tensors, in the order asked for.
     pub listed: Vec<TensorIdx>,
@@ -107,6 +109,28 @@ pub struct Inspection {
     pub stats: Option<Vec<Option<TensorStats>>>,
     /// Values asked for.
     pub values: Vec<Values>,
+}
+
+/// What `convert` would take of a model where nothing else is asked for.
+pub struct Taken {
+    /// How many tensors.
+    pub n_tensors: usize,
+    /// What it would leave or rename, and what the reader could not carry.
+    pub losses: Vec<Loss>,
+    /// Why it would take nothing: the choice is the user's.
+    pub refusal: Option<String>,
+}
+
+/// The part of a nested checkpoint that would be taken, or all of a model that is none.
+fn taken(model: &Model) -> (Taken, Option<Model>) {
+    let mut losses = model.losses.clone();
+    let mut selected = model.tree.is_some().then(|| model.clone());
+    let result =
+        selected.as_mut().map(|part| modelferry_transform::select(part, &Edits::default(), &mut losses));
+    let refusal = result.and_then(Result::err).map(|error| error.to_string());
+    let part = selected.filter(|_| refusal.is_none());
+    let n_tensors = part.as_ref().unwrap_or(model).tensors.len();
+    (Taken { n_tensors, losses, refusal }, part)
 }
 
 /// Looks at an opened model; payload is read only for statistics and values.
@@ -152,6 +176,8 @@ pub fn inspect(cx: &Context<'_>, opened: &mut Opened, request: &Request) -> Resu
     if stats.is_some() {
         opened.inputs.check_unchanged()?;
     }
+    let (taken, part) = taken(&opened.model);
+    let fates = fates(cx, part.as_ref().unwrap_or(&opened.model))?;
     Ok(Inspection {
         files: opened
             .files()
@@ -163,7 +189,8 @@ pub fn inspect(cx: &Context<'_>, opened: &mut Opened, request: &Request) -> Resu
         bytes: dtypes.iter().fold(0, |sum, total| sum.saturating_add(total.bytes)),
         dtypes,
         folds: fold(model.tensors.iter()),
-        fates: fates(cx, opened)?,
+        taken,
+        fates,
         branches: request.depth.map(|depth| branches(opened, &listed, depth)),
         listed,
         stats,
@@ -209,14 +236,14 @@ fn branches(opened: &Opened, listed: &[TensorIdx], depth: usize) -> Vec<Branch> 
 }
 
 /// What each writer would make of the model as it is: capabilities only, no layout is made.
-fn fates(cx: &Context<'_>, opened: &Opened) -> Result<Vec<Fate>> {
-    let n_tied: usize = opened.model.ties.iter().map(|group| group.len() - 1).sum();
+fn fates(cx: &Context<'_>, model: &Model) -> Result<Vec<Fate>> {
+    let n_tied: usize = model.ties.iter().map(|group| group.len() - 1).sum();
     let untied = (n_tied > 0).then(|| {
-        let mut model = opened.model.clone();
-        model.ties.clear();
-        model
+        let mut untied = model.clone();
+        untied.ties.clear();
+        untied
     });
-    let view = ModelView::new(&opened.model, &cx.settings.limits)?;
+    let view = ModelView::new(model, &cx.settings.limits)?;
     let untied = untied.as_ref().map(|model| ModelView::new(model, &cx.settings.limits)).transpose()?;
     let fate = |info: &'static WriterInfo| {
         let tensors = pick::weights_of(cx.registry, info);
@@ -272,6 +299,9 @@ impl Inspection {
         object.list("weights", content.weights.iter().map(file))?;
         object.list("assets", content.assets.iter().map(file))?;
         object.list("losses", model.losses.iter().map(json::loss))?;
+        let losses: Vec<Value> = self.taken.losses.iter().map(json::loss).collect();
+        let (n_tensors, refusal) = (self.taken.n_tensors, &self.taken.refusal);
+        object.field("taken", json!({"n_tensors": n_tensors, "refusal": refusal, "losses": losses}))?;
         let fate = |fate: &Fate| {
             let losses = fate.losses.iter().map(|(kind, n)| (kind.name().to_owned(), Value::from(*n)));
             let losses = Value::Object(losses.collect());

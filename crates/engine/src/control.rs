@@ -33,10 +33,11 @@ impl Settings {
         (self.memory / self.threads.max(1) as u64 / 3).clamp(1 << 14, 4 << 20) / PAGE * PAGE
     }
 
-    /// Bytes of one linear write: larger single writes collapse (4 MiB ones run at 4 × `cp`), smaller ones cost calls.
-    /// A multiple of the page size.
+    /// Bytes of one linear write. Larger ones are no faster where the page cache reuses what was freed just now, and
+    /// collapse where it must take fresh memory (1 MiB ones run at 3 × `cp` then, 4 MiB ones always); smaller ones cost
+    /// calls. A multiple of the page size.
     pub(crate) fn linear_bytes(&self) -> u64 {
-        self.tile_bytes().min(1 << 20)
+        self.tile_bytes().min(256 << 10)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The files that are converted: made here, from a seed, in a stream.
 
+use crate::peers::Python;
 use crate::run::{self, Stop};
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -16,6 +17,10 @@ pub(crate) enum Name {
     Npz,
     /// 1.5 GB of f32 as safetensors.
     F32,
+    /// 1.5 GB of f32 as torch saves a state dict.
+    Torch,
+    /// 0.5 GB of f32 as torch saves it beside its Adam state, which is twice as much.
+    Adam,
     /// One f32 matrix of 4 GB in Fortran order.
     Fortran,
     /// 10 MB of f32 and bf16 as safetensors.
@@ -65,10 +70,15 @@ impl Inputs {
         let path = self.folder.join(match name {
             Name::Npz => "npz.npz".to_owned(),
             Name::Fortran => "fortran.npy".to_owned(),
+            Name::Torch | Name::Adam => format!("{name:?}.bin").to_lowercase(),
             _ => format!("{name:?}.safetensors").to_lowercase(),
         });
         let tensors = self.tensors(name);
         let written = match name {
+            Name::Torch | Name::Adam => {
+                save_with_torch(&path, &tensors, name == Name::Adam)?;
+                Ok(())
+            }
             Name::Npz => write_npz(&path, &tensors),
             Name::Fortran => write_npy(&path, &tensors),
             Name::Sparse => write_safetensors(&path, &tensors, Payload::Hole),
@@ -102,7 +112,10 @@ impl Inputs {
         match name {
             Name::Mixed => model(if is_small { SMALL } else { LARGE }, Type::F32, Type::Bf16),
             Name::Npz => model(if is_small { SMALL } else { LARGE }, Type::F32, Type::F16),
-            Name::F32 => {
+            Name::Adam => {
+                model(if is_small { SMALL } else { Sizes { n_layers: 4, ..LARGE } }, Type::F32, Type::F32)
+            }
+            Name::F32 | Name::Torch => {
                 model(if is_small { SMALL } else { Sizes { n_layers: 13, ..LARGE } }, Type::F32, Type::F32)
             }
             Name::Fortran => {
@@ -255,6 +268,29 @@ fn write_safetensors(path: &Path, tensors: &[Tensor], payload: Payload) -> io::R
     }
     let mut random = Random::default();
     random.write(&mut file, at)
+}
+
+/// Shapes by name come as JSON; values are torch's own random numbers.
+const SAVE: &str = "
+import json, sys
+import torch
+torch.manual_seed(0)
+weights = {name: torch.randn(shape) for name, shape in json.loads(sys.argv[2]).items()}
+state = weights
+if sys.argv[3] == 'adam':
+    moments = {idx: {'step': torch.tensor(1.0), 'exp_avg': torch.randn_like(weight), 'exp_avg_sq': torch.rand_like(weight)}
+               for idx, weight in enumerate(weights.values())}
+    groups = [{'lr': 0.001, 'betas': (0.9, 0.999), 'params': list(moments)}]
+    state = {'model': weights, 'optimizer': {'state': moments, 'param_groups': groups}, 'epoch': 1}
+torch.save(state, sys.argv[1])
+";
+
+fn save_with_torch(path: &Path, tensors: &[Tensor], with_adam: bool) -> Result<(), Stop> {
+    let shapes: serde_json::Map<String, serde_json::Value> =
+        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone().into())).collect();
+    let shapes = serde_json::Value::Object(shapes).to_string();
+    let kind = if with_adam { "adam" } else { "plain" };
+    run::run(Python::prepare()?.text(SAVE).arg(path).arg(shapes).arg(kind))
 }
 
 fn write_npy(path: &Path, tensors: &[Tensor]) -> io::Result<()> {

@@ -226,6 +226,13 @@ impl Bench {
         measure::settle()?;
         let seconds = match reference {
             Reference::Cp => timed(Command::new("cp").arg(&input.path).arg(&output))?.0,
+            // What coreutils' cp does where it cannot share blocks: large reads and writes, from the start.
+            Reference::CpOfWeights => {
+                let arg = |key: &str, path: &Path| format!("{key}={}", path.display());
+                let mut copy = Command::new("dd");
+                copy.args([arg("if", &input.path), arg("of", &output), format!("count={}", input.n_payload)]);
+                timed(copy.args(["bs=1M", "iflag=count_bytes,fullblock", "status=none"]))?.0
+            }
             Reference::Python { script, .. } => {
                 let Some(python) = &self.python else {
                     return Err(Stop::new("the environment of the peers is missing"));

@@ -31,6 +31,8 @@ pub(crate) struct Work {
 pub(crate) enum Reference {
     /// `cp` of the input.
     Cp,
+    /// A copy of as many bytes of the input as there are of weights in it.
+    CpOfWeights,
     /// A script that gets input and output and prints the seconds of its work.
     Python { name: &'static str, script: &'static str, to: &'static str },
 }
@@ -104,6 +106,32 @@ print(time.perf_counter() - begun)
 ",
 };
 
+const TORCH_TO_SAFETENSORS: Reference = Reference::Python {
+    name: "torch.load(mmap=True) + save_file",
+    to: "safetensors",
+    script: "
+import sys, time
+import torch
+from safetensors.torch import save_file
+begun = time.perf_counter()
+save_file(torch.load(sys.argv[1], mmap=True, weights_only=True), sys.argv[2])
+print(time.perf_counter() - begun)
+",
+};
+
+const SAFETENSORS_TO_TORCH: Reference = Reference::Python {
+    name: "load_file + torch.save",
+    to: "bin",
+    script: "
+import sys, time
+import torch
+from safetensors.torch import load_file
+begun = time.perf_counter()
+torch.save(load_file(sys.argv[1]), sys.argv[2])
+print(time.perf_counter() - begun)
+",
+};
+
 const TORCH_TO_BF16: Reference = Reference::Python {
     name: "torch: load_file, to, save_file",
     to: "safetensors",
@@ -150,7 +178,37 @@ pub(crate) const ROWS: &[Row] = &[
         SAFETENSORS_TO_NUMPY,
         Bar::Faster(6.0),
     ),
+    beside_cp("st-bin", "f32, safetensors to .bin with CRC", plain(Name::F32, "bin"), 1.15),
+    beside(
+        "st-bin-torch",
+        "f32, safetensors to .bin",
+        plain(Name::F32, "bin"),
+        SAFETENSORS_TO_TORCH,
+        Bar::Faster(5.0),
+    ),
+    memory("memory-st-bin", "f32, safetensors to .bin", plain(Name::F32, "bin")),
     memory("memory-f32-bf16", "f32 to bf16, safetensors", to_bf16(Name::F32)),
+    beside_cp("bin-st", "f32, .bin to safetensors", plain(Name::Torch, "safetensors"), 1.15),
+    beside(
+        "bin-st-torch",
+        "f32, .bin to safetensors",
+        plain(Name::Torch, "safetensors"),
+        TORCH_TO_SAFETENSORS,
+        Bar::Faster(6.0),
+    ),
+    memory("memory-bin-st", "f32, .bin to safetensors", plain(Name::Torch, "safetensors")),
+    beside(
+        "adam-st",
+        "a checkpoint with Adam state, its weights to safetensors",
+        plain(Name::Adam, "safetensors"),
+        Reference::CpOfWeights,
+        Bar::AtMost(1.15),
+    ),
+    memory(
+        "memory-adam-st",
+        "a checkpoint with Adam state, its weights to safetensors",
+        plain(Name::Adam, "safetensors"),
+    ),
     beside_cp(
         "transpose",
         "one Fortran-order f32 npy to safetensors",
@@ -183,7 +241,8 @@ impl Row {
     }
 
     pub(crate) fn needs_python(&self) -> bool {
-        matches!(self.kind, Kind::Ratio { reference: Reference::Python { .. }, .. })
+        let is_made_so = matches!(self.input(), Name::Torch | Name::Adam);
+        is_made_so || matches!(self.kind, Kind::Ratio { reference: Reference::Python { .. }, .. })
     }
 }
 
@@ -203,13 +262,14 @@ impl Reference {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Reference::Cp => "cp",
+            Reference::CpOfWeights => "cp of the weights' bytes",
             Reference::Python { name, .. } => name,
         }
     }
 
     pub(crate) fn extension(&self) -> &'static str {
         match self {
-            Reference::Cp => "copy",
+            Reference::Cp | Reference::CpOfWeights => "copy",
             Reference::Python { to, .. } => to,
         }
     }

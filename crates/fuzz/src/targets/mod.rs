@@ -1,6 +1,7 @@
 //! The targets: one for each reader, past what would turn most inputs away; one for the whole path; one for what
 //! writers make.
 
+mod hf_config;
 mod npy_header;
 mod npz_members;
 mod pickle;
@@ -89,6 +90,14 @@ pub const TARGETS: &[Target] = &[
         takes_choices: false,
     },
     Target {
+        name: "hf-config",
+        about: "the text of a folder's config.json, and what it says with another type in it",
+        check: hf_config::check,
+        seed: hf_config::seed,
+        beginnings: hf_config::beginnings,
+        takes_choices: false,
+    },
+    Target {
         name: "whole-path",
         about: "a byte that chooses a name, then any file: identified, read, evaluated, laid out, some converted on disk",
         check: whole_path::check,
@@ -127,7 +136,7 @@ mod tests {
     fn every_reader_has_a_target_and_files_to_begin_with() {
         let testdata = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");
         let files = corpus::files(&testdata).unwrap();
-        for format in modelferry_cli::builtin::files().readers().map(|reader| reader.info().format) {
+        for format in modelferry_cli::builtin::registry().readers().map(|reader| reader.info().format) {
             // torch's target is named after the program, the format after the package.
             let is_its_own =
                 |target: &&Target| target.name.split('-').next().is_some_and(|name| format.ends_with(name));
