@@ -60,8 +60,9 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// `command` as one would type it.
+/// `command` as one would type it, but for the rest of whole scripts among its arguments.
 pub(crate) fn shown(command: &Command) -> String {
+    const SHOWN: usize = 120;
     let name = Path::new(command.get_program());
     let name = name.strip_prefix(root()).unwrap_or(name);
     let name = if name.file_stem().is_some_and(|stem| stem == "cargo") { Path::new("cargo") } else { name };
@@ -69,6 +70,7 @@ pub(crate) fn shown(command: &Command) -> String {
     let prefix = format!("{}/", root().display());
     for arg in command.get_args() {
         let arg = arg.to_string_lossy().replace(&prefix, "");
+        let arg = arg.char_indices().nth(SHOWN).map_or(arg.as_str(), |(end, _)| &arg[..end]);
         let is_plain = !arg.is_empty() && arg.chars().all(|c| c.is_alphanumeric() || "-_./=:,@+".contains(c));
         text += &if is_plain { format!(" {arg}") } else { format!(" {arg:?}") };
     }

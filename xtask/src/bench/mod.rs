@@ -16,7 +16,7 @@ use crate::run::{self, Stop};
 use crate::tally::Tally;
 use inputs::{Input, Inputs, Size};
 use measure::{Pairs, peak_memory, timed};
-use rows::{Bar, Kind, Reference, Row, Work};
+use rows::{Bar, Clock, Kind, Reference, Row, Work};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -233,14 +233,17 @@ impl Bench {
                 copy.args([arg("if", &input.path), arg("of", &output), format!("count={}", input.n_payload)]);
                 timed(copy.args(["bs=1M", "iflag=count_bytes,fullblock", "status=none"]))?.0
             }
-            Reference::Python { script, .. } => {
+            Reference::Python { script, clock, .. } => {
                 let Some(python) = &self.python else {
                     return Err(Stop::new("the environment of the peers is missing"));
                 };
-                let said = timed(python.text(script).arg(&input.path).arg(&output))?.1;
-                // Imports do not count: the script times its work alone.
+                let (seconds, said) = timed(python.text(script).arg(&input.path).arg(&output))?;
                 let wrong = |_| Stop::new(format!("the script printed {said:?} instead of seconds"));
-                said.trim().parse().map_err(wrong)?
+                let of_work = said.trim().parse().map_err(wrong)?;
+                match clock {
+                    Clock::Work => of_work,
+                    Clock::Process => seconds,
+                }
             }
         };
         fs::remove_file(&output).map_err(run::at(&output))?;
