@@ -215,7 +215,7 @@ impl Bench {
 
     fn ours(&mut self, work: &Work, input: &Input) -> Result<f64, Stop> {
         let output = self.new_output(work.to);
-        measure::settle()?;
+        measure::settle(&input.path)?;
         let seconds = timed(&mut self.command(work, input, &output))?.0;
         self.clean(work, input, &output)?;
         Ok(seconds)
@@ -223,7 +223,7 @@ impl Bench {
 
     fn theirs(&mut self, reference: &Reference, input: &Input) -> Result<f64, Stop> {
         let output = self.new_output(reference.extension());
-        measure::settle()?;
+        measure::settle(&input.path)?;
         let seconds = match reference {
             Reference::Cp => timed(Command::new("cp").arg(&input.path).arg(&output))?.0,
             // What coreutils' cp does where it cannot share blocks: large reads and writes, from the start.

@@ -1,6 +1,7 @@
 //! What a document holds beside its tensors, for a report.
 
 use super::{Object, ObjectId, Tree};
+use crate::one_line::shown;
 use std::collections::HashSet;
 
 /// A part of a nested document that holds no tensor.
@@ -53,17 +54,18 @@ pub fn describe(tree: &Tree, id: ObjectId) -> String {
     let counted = |n: usize, what: &str| format!("{n} {what}");
     match &tree[id] {
         Object::None => "nothing".to_owned(),
-        Object::Bool(_) | Object::Int(_) | Object::BigInt(_) | Object::Float(_) => tree.key_text(id),
+        Object::Bool(_) | Object::Int(_) | Object::BigInt(_) | Object::Float(_) | Object::Global(_) => {
+            shown(&tree.key_text(id)).to_owned()
+        }
         Object::Text(text) if text.chars().count() <= 40 => format!("{text:?}"),
         Object::Text(_) | Object::LooseText(_) => "text".to_owned(),
         Object::Bytes(bytes) => counted(bytes.len(), "bytes"),
         Object::List(members) | Object::Set(members) => counted(members.len(), "members"),
         Object::Tuple(members) | Object::FrozenSet(members) => counted(members.len(), "members"),
         Object::Dict(entries) => counted(entries.len(), "entries"),
-        Object::Global(_) => tree.key_text(id),
         Object::Instance(instance) => match tree.mapping(id) {
             Some(entries) => counted(entries.len(), "entries"),
-            None => format!("an object of {}", tree.key_text(instance.callable)),
+            None => format!("an object of {}", shown(&tree.key_text(instance.callable))),
         },
         _ => "an object".to_owned(),
     }
