@@ -31,6 +31,8 @@ pub mod naive;
 mod nested;
 mod numbers;
 mod random;
+mod stopwatch;
 pub mod suite;
 
+pub use stopwatch::Stopwatch;
 pub use suite::{Mutated, Mutations, Outcome, Pair, SuiteOptions, Verdict, mutate, run};

@@ -4,6 +4,7 @@ use crate::corpus::{self, File};
 use crate::mutate;
 use crate::random::Random;
 use crate::targets::{Reached, TARGETS, Target};
+use modelferry_conformance::Stopwatch;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -320,15 +321,15 @@ impl Loop<'_> {
 
     fn judge(&self, input: &[u8]) -> Judged {
         let judged = self.judge_once(input);
-        // Another process may have had the machine.
+        // A processor that others share is slower at times.
         if judged.took > MAX_TIME && judged.fault.is_some() { self.judge_once(input) } else { judged }
     }
 
     fn judge_once(&self, input: &[u8]) -> Judged {
         let before = self.options.probe.map_or(0, |probe| (probe.begin)());
-        let began = Instant::now();
+        let watch = Stopwatch::start();
         let result = guarded(|| (self.target.check)(input)).and_then(|result| result);
-        let took = began.elapsed();
+        let took = watch.took();
         let memory = self.options.probe.map_or(0, |probe| (probe.peak)().saturating_sub(before)) as u64;
         let most = MAX_MEMORY + 3 * input.len() as u64;
         let is_read = result == Ok(Reached::Read);
