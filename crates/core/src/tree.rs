@@ -262,7 +262,21 @@ impl Tree {
                 format!("({})", members.iter().map(part).collect::<Vec<_>>().join(", "))
             }
             Object::Global(global) => format!("{}.{}", global.module, global.name),
+            Object::Instance(instance) => match self.encoded(instance) {
+                Some(text) => text.escape_default().to_string(),
+                None => format!("object {}", id.idx()),
+            },
             _ => format!("object {}", id.idx()),
+        }
+    }
+
+    /// Bytes in a pickle that has no opcode for them: `_codecs.encode(text, "latin1")`.
+    fn encoded(&self, instance: &Instance) -> Option<&str> {
+        let Object::Global(global) = &self[instance.callable] else { return None };
+        let is_encode = &*global.module == "_codecs" && &*global.name == "encode";
+        match self[*self.sequence(instance.args)?.first()?] {
+            Object::Text(ref text) if is_encode => Some(text),
+            _ => None,
         }
     }
 
@@ -360,6 +374,20 @@ mod tests {
     fn lone_surrogates_are_shown() {
         assert_eq!(loose(b"a\xed\xb2\x80b\xc3\xa9"), "a\\udc80b\u{e9}");
         assert_eq!(loose(b"\xed\xa0\xbd"), "\\ud83d");
+    }
+
+    #[test]
+    fn bytes_of_old_pickles_are_keys() {
+        let mut tree = Tree::default();
+        let global = Global { module: "_codecs".into(), name: "encode".into() };
+        let callable = tree.push(Object::Global(Box::new(global))).unwrap();
+        let text = tree.push(Object::Text("w\u{e9}".into())).unwrap();
+        let codec = tree.push(Object::Text("latin1".into())).unwrap();
+        let args = tree.push(Object::Tuple([text, codec].into())).unwrap();
+        let bytes = tree.push(Object::Instance(Box::new(Instance::new(callable, args)))).unwrap();
+        assert_eq!(tree.key_text(bytes), "w\\u{e9}");
+        let stranger = tree.push(Object::Instance(Box::new(Instance::new(text, args)))).unwrap();
+        assert_eq!(tree.key_text(stranger), format!("object {}", stranger.idx()));
     }
 
     #[test]

@@ -111,6 +111,13 @@ pub fn select(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Resul
     Ok(())
 }
 
+/// Whether it is what `Optimizer.state_dict()` of torch gives.
+fn is_optimizer(tree: &Tree, root: ObjectId) -> bool {
+    let mut keys: Vec<String> = tree.members(root).into_iter().map(|(key, _)| key).collect();
+    keys.sort_unstable();
+    keys == ["param_groups", "state"]
+}
+
 /// State of the training in a model of plain names.
 fn flat(model: &mut Model, edits: &Edits, losses: &mut Vec<Loss>) -> Result<()> {
     if let Some(path) = &edits.select
@@ -154,6 +161,11 @@ fn nested(model: &Model, tree: &Tree, edits: &Edits, losses: &mut Vec<Loss>) -> 
         return Err(
             Error::unsupported("there is no tensor in it, and so no model").found(describe(tree, root))
         );
+    }
+    if edits.select.is_none() && !edits.keep_optimizer && is_optimizer(tree, root) {
+        return Err(Error::unsupported("it is the state of an optimizer, and no model")
+            .found(describe(tree, root))
+            .hint("--keep-optimizer takes it as it is"));
     }
     let walk = Walk { tree, model, holds: tree.holding_tensors(), keep_state: edits.keep_optimizer };
     let set = match &edits.select {

@@ -187,3 +187,16 @@ fn flat_state_is_known_by_its_name() {
     let (names, losses) = by_default(model).unwrap();
     assert_eq!((names, losses), (vec!["w".to_owned()], vec!["state _optimizer.w.exp_avg".to_owned()]));
 }
+
+#[test]
+fn the_state_of_an_optimizer_alone_is_no_model() {
+    let made = || {
+        let mut made = Made::default();
+        let root = made.optimizer();
+        made.finish(root)
+    };
+    let error = select_with(made(), &Edits::default()).unwrap_err();
+    assert!(error.contains("state of an optimizer") && error.contains("--keep-optimizer"), "{error}");
+    let edits = Edits { keep_optimizer: true, ..Edits::default() };
+    assert_eq!(select_with(made(), &edits).unwrap().0, ["state.0.step", "state.0.exp_avg"]);
+}
