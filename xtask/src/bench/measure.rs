@@ -2,7 +2,7 @@
 
 use crate::run::{self, Stop};
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -51,15 +51,26 @@ impl Pairs {
     }
 }
 
-/// Waits until nothing is left to write back, so that one run does not pay for the one before it, and has `input` in
-/// the page cache, which some machines empty of what was not used for a minute: the first of a pair would pay for it.
-pub(crate) fn settle(input: &Path) -> Result<(), Stop> {
+/// Makes the machine the same for each run, whoever's it is: nothing is left to write back, `input` is in the page
+/// cache, and as much memory as an output of `n_bytes` takes is at hand, by writing `scratch` and removing it.
+///
+/// A virtual machine may empty its page cache of what was not used for a minute, and gives freed memory back to its
+/// host within seconds; getting it again was measured to take ten times as long as the copy, and the first of each
+/// pair paid for it.
+pub(crate) fn settle(input: &Path, scratch: &Path, n_bytes: u64) -> Result<(), Stop> {
     let status = Command::new("sync").status();
     status.map_err(|error| Stop::new(format!("`sync` did not start: {error}")))?;
+    let mut buffer = vec![0; 1 << 18];
     let mut file = File::open(input).map_err(run::at(input))?;
-    let mut buffer = vec![0; 1 << 20];
     while file.read(&mut buffer).map_err(run::at(input))? > 0 {}
-    Ok(())
+    let mut file = File::create(scratch).map_err(run::at(scratch))?;
+    let mut left = n_bytes;
+    while left > 0 {
+        let len = left.min(buffer.len() as u64);
+        file.write_all(&buffer[..len as usize]).map_err(run::at(scratch))?;
+        left -= len;
+    }
+    fs::remove_file(scratch).map_err(run::at(scratch))
 }
 
 fn quiet(command: &mut Command) -> &mut Command {

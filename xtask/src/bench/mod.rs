@@ -213,9 +213,13 @@ impl Bench {
         command
     }
 
+    fn settle(&self, input: &Input, n_bytes: u64) -> Result<(), Stop> {
+        measure::settle(&input.path, &self.output.join("scratch"), n_bytes)
+    }
+
     fn ours(&mut self, work: &Work, input: &Input) -> Result<f64, Stop> {
         let output = self.new_output(work.to);
-        measure::settle(&input.path)?;
+        self.settle(input, if work.is_dry() { 0 } else { input.n_payload })?;
         let seconds = timed(&mut self.command(work, input, &output))?.0;
         self.clean(work, input, &output)?;
         Ok(seconds)
@@ -223,7 +227,7 @@ impl Bench {
 
     fn theirs(&mut self, reference: &Reference, input: &Input) -> Result<f64, Stop> {
         let output = self.new_output(reference.extension());
-        measure::settle(&input.path)?;
+        self.settle(input, input.n_payload)?;
         let seconds = match reference {
             Reference::Cp => timed(Command::new("cp").arg(&input.path).arg(&output))?.0,
             // What coreutils' cp does where it cannot share blocks: large reads and writes, from the start.
