@@ -13,6 +13,8 @@ pub(super) trait Arithmetic {
     fn add(a: f32, b: f32) -> f32;
     /// `a - b`.
     fn sub(a: f32, b: f32) -> f32;
+    /// `scale * |level|` with the sign of `scale * level`.
+    fn mul_then_sign(scale: f32, level: i8) -> f32;
 }
 
 /// The machine's own arithmetic, for blocks whose elements cannot be NaN.
@@ -30,6 +32,10 @@ impl Arithmetic for Plain {
     #[inline(always)]
     fn sub(a: f32, b: f32) -> f32 {
         a - b
+    }
+    #[inline(always)]
+    fn mul_then_sign(scale: f32, level: i8) -> f32 {
+        scale * f32::from(level)
     }
 }
 
@@ -62,27 +68,41 @@ impl Arithmetic for LikeX86 {
     fn sub(a: f32, b: f32) -> f32 {
         LikeX86::settle(a, b, a - b)
     }
+    fn mul_then_sign(scale: f32, level: i8) -> f32 {
+        let product = LikeX86::mul(scale, f32::from(level).abs());
+        if level < 0 { f32::from_bits(product.to_bits() ^ 1 << 31) } else { product }
+    }
 }
 
-/// Decodes block by block: with `plain` where `is_plain` says that no element can be NaN, else with `rare`.
-#[inline(always)]
-pub(super) fn each_block<const BYTES: usize, const FLOATS: usize>(
-    src: &[u8],
-    dst: &mut [u8],
-    is_plain: impl Fn(&[u8; BYTES]) -> bool,
-    plain: impl Fn(&[u8; BYTES], &mut [Word; FLOATS]),
-    rare: fn(&[u8; BYTES], &mut [Word; FLOATS]),
-) {
-    let floats = dst.as_chunks_mut::<4>().0.as_chunks_mut::<FLOATS>().0;
-    for (block, floats) in src.as_chunks::<BYTES>().0.iter().zip(floats) {
-        if is_plain(block) { plain(block, floats) } else { rarely(rare, block, floats) }
-    }
+/// A function that decodes block by block: with plain arithmetic where no element can be NaN.
+///
+/// Not a function that takes functions: those would be compiled once, for no instruction set in particular.
+macro_rules! decoder {
+    (
+        $(#[$attribute:meta])*
+        $name:ident: $bytes:ident to $elements:ident by $decode:ident, plain if |$block:ident| $is_plain:expr
+    ) => {
+        per_cpu! {
+            $(#[$attribute])*
+            pub(super) fn $name(src: &[u8], dst: &mut [u8]) {
+                let floats = dst.as_chunks_mut::<4>().0.as_chunks_mut::<$elements>().0;
+                for ($block, floats) in src.as_chunks::<$bytes>().0.iter().zip(floats) {
+                    if $is_plain {
+                        $decode::<$crate::block::decode::Plain>($block, floats);
+                    } else {
+                        let rare = $decode::<$crate::block::decode::LikeX86>;
+                        $crate::block::decode::rarely(rare, $block, floats);
+                    }
+                }
+            }
+        }
+    };
 }
 
 /// Keeps the rare decoder out of the loop.
 #[cold]
 #[inline(never)]
-fn rarely<const BYTES: usize, const FLOATS: usize>(
+pub(super) fn rarely<const BYTES: usize, const FLOATS: usize>(
     decode: fn(&[u8; BYTES], &mut [Word; FLOATS]),
     block: &[u8; BYTES],
     floats: &mut [Word; FLOATS],
@@ -102,11 +122,42 @@ pub(super) fn is_finite(block: &[u8], at: usize) -> bool {
     block[at + 1] & 0x7c != 0x7c
 }
 
-/// `scale * group * ±1`, one bit of `signs` for each item of a group from a codebook.
+/// `scale * level` for each element. Levels that are made first, in bytes, and multiplied then, make vectors of both.
 #[inline(always)]
-pub(super) fn signed<A: Arithmetic>(scale: f32, group: &[i8], signs: u8, floats: &mut [Word]) {
-    for (idx, (level, float)) in group.iter().zip(floats).enumerate() {
-        let sign = if signs >> idx & 1 == 1 { -1.0 } else { 1.0 };
-        *float = A::mul(A::mul(scale, f32::from(*level)), sign).to_le_bytes();
+pub(super) fn scaled<A: Arithmetic>(scale: f32, levels: &[i8], floats: &mut [Word]) {
+    for (level, float) in levels.iter().zip(floats) {
+        *float = A::mul(scale, f32::from(*level)).to_le_bytes();
     }
+}
+
+/// The same, where C multiplies by the magnitude first, and then, as compiled, turns the sign: that of a NaN too.
+#[inline(always)]
+pub(super) fn scaled_then_signed<A: Arithmetic>(scale: f32, levels: &[i8], floats: &mut [Word]) {
+    for (level, float) in levels.iter().zip(floats) {
+        *float = A::mul_then_sign(scale, *level).to_le_bytes();
+    }
+}
+
+/// Levels 1 to 127 in the bytes of `group`, negative where bit `n` of `signs` is set, `n` counted from the lowest byte.
+#[inline(always)]
+pub(super) fn with_signs(group: u64, signs: u8) -> [i8; 8] {
+    let mask = SIGN_MASKS[usize::from(signs)];
+    // Two's complement; nothing is carried, for no byte is zero.
+    let bytes = (group ^ mask) + (mask & 0x0101_0101_0101_0101);
+    bytes.to_le_bytes().map(|byte| byte as i8)
+}
+
+/// A byte of ones for each bit.
+static SIGN_MASKS: [u64; 256] = sign_masks();
+
+const fn sign_masks() -> [u64; 256] {
+    let mut masks = [0; 256];
+    let mut idx = 0;
+    while idx < 256 * 8 {
+        if idx / 8 >> (idx % 8) & 1 == 1 {
+            masks[idx / 8] |= 0xff << (idx % 8 * 8);
+        }
+        idx += 1;
+    }
+    masks
 }

@@ -36,6 +36,12 @@ pub(super) fn cut(value: f32) -> i32 {
     unsafe { value.to_int_unchecked() }
 }
 
+/// `MIN(most, (int8_t)value)` of C.
+#[inline(always)]
+pub(super) fn clip(value: f32, most: i32) -> i32 {
+    i32::from(cut(value) as i8).min(most)
+}
+
 /// `value` rounded to the nearest integer, half away from zero; else as [`cut`].
 #[inline(always)]
 pub(super) fn round(value: f32) -> i32 {
@@ -43,24 +49,50 @@ pub(super) fn round(value: f32) -> i32 {
     cut(value + f32::from_bits(0x3eff_ffff).copysign(value))
 }
 
+/// The code of each element. Computed apart from being packed, which vectorizes best.
+#[inline(always)]
+pub(super) fn codes<const N: usize>(floats: &[Word; N], code: impl Fn(f32) -> i32) -> [u8; N] {
+    let mut codes = [0; N];
+    for (float, place) in floats.iter().zip(&mut codes) {
+        *place = code(get(float)) as u8;
+    }
+    codes
+}
+
+/// Codes of 4 bits, those of the first half below those of the second.
+#[inline(always)]
+pub(super) fn pack_nibbles(codes: &[u8], quants: &mut [u8]) {
+    let (low, high) = codes.split_at(quants.len());
+    for ((low, high), quant) in low.iter().zip(high).zip(quants) {
+        *quant = low | high << 4;
+    }
+}
+
+/// Bit `bit` of each of eight codes, the first lowest.
+#[inline(always)]
+pub(super) fn pack_bits(codes: &[u8; 8], bit: u32) -> u8 {
+    let bits = u64::from_le_bytes(*codes) >> bit & 0x0101_0101_0101_0101;
+    // Each factor brings the bit of one byte to its place in the highest; no two meet elsewhere.
+    (bits.wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8
+}
+
 /// The value of the largest magnitude, the first of equal ones; NaN are passed over, and 0 is the largest of nothing.
 #[inline(always)]
 pub(super) fn largest(floats: &[Word]) -> f32 {
-    // Magnitudes of floats are ordered like their bits.
-    let (mut positive, mut negative) = (0i32, 0x8000_0000u32);
-    for float in floats {
-        let bits = u32::from_le_bytes(*float);
-        positive = positive.max(bits as i32);
-        negative = negative.max(bits);
+    let magnitude = largest_bits(floats);
+    // 1 if it comes with a plus, 2 with a minus.
+    let signs = in_lanes(floats, 0, |signs: u32, bits| {
+        signs | if bits & !(1 << 31) == magnitude { 1 + (bits >> 31) } else { 0 }
+    });
+    match signs.into_iter().fold(0, |a, b| a | b) {
+        _ if magnitude == 0 => 0.0,
+        1 if magnitude <= INFINITY => f32::from_bits(magnitude),
+        2 if magnitude <= INFINITY => -f32::from_bits(magnitude),
+        _ => first_largest(floats),
     }
-    let (positive, negative_magnitude) = (positive as u32, negative & !(1 << 31));
-    if positive == negative_magnitude || positive > INFINITY || negative_magnitude > INFINITY {
-        return first_largest(floats);
-    }
-    f32::from_bits(if positive > negative_magnitude { positive } else { negative })
 }
 
-/// The same, one by one: for zeros, NaN, and magnitudes that come with both signs.
+/// The same, one by one: where there is a NaN, and where the largest comes with both signs.
 #[cold]
 fn first_largest(floats: &[Word]) -> f32 {
     floats.iter().map(get).fold(0.0, |largest: f32, x| if largest.abs() < x.abs() { x } else { largest })
@@ -85,9 +117,23 @@ fn magnitude_with_nan(floats: &[Word]) -> f32 {
     floats.iter().map(get).fold(0.0, |largest: f32, x| if largest > x.abs() { largest } else { x.abs() })
 }
 
+/// The largest magnitude as bits, which are ordered like magnitudes; more than infinity's where there is a NaN.
 #[inline(always)]
 fn largest_bits(floats: &[Word]) -> u32 {
-    floats.iter().fold(0, |largest, float| largest.max(u32::from_le_bytes(*float) & !(1 << 31)))
+    let lanes = in_lanes(floats, 0, |largest: u32, bits| largest.max(bits & !(1 << 31)));
+    lanes.into_iter().fold(0, u32::max)
+}
+
+/// Folds the bits of every eighth element, whose number is a multiple of eight: eight folds side by side make vectors.
+#[inline(always)]
+fn in_lanes<T: Copy>(floats: &[Word], start: T, fold: impl Fn(T, u32) -> T) -> [T; 8] {
+    let mut lanes = [start; 8];
+    for floats in floats.as_chunks::<8>().0 {
+        for (lane, float) in lanes.iter_mut().zip(floats) {
+            *lane = fold(*lane, u32::from_le_bytes(*float));
+        }
+    }
+    lanes
 }
 
 /// The smallest value, of zeros the first, and the largest; NaN are passed over. Both start where C has them start, at
@@ -96,12 +142,10 @@ fn largest_bits(floats: &[Word]) -> u32 {
 pub(super) fn extent(floats: &[Word]) -> (f32, f32) {
     // As integers that are ordered like the floats, -0 below 0.
     let order = |bits: u32| bits as i32 ^ ((bits as i32 >> 31) & i32::MAX);
-    let (mut min, mut max) = (order(f32::MAX.to_bits()), order(f32::MIN.to_bits()));
-    for float in floats {
-        let key = order(u32::from_le_bytes(*float));
-        min = min.min(key);
-        max = max.max(key);
-    }
+    let [least, most] = [f32::MAX, f32::MIN].map(|end| order(end.to_bits()));
+    let min =
+        in_lanes(floats, least, |min: i32, bits| min.min(order(bits))).into_iter().fold(least, i32::min);
+    let max = in_lanes(floats, most, |max: i32, bits| max.max(order(bits))).into_iter().fold(most, i32::max);
     let value = |key: i32| f32::from_bits(order(key as u32) as u32);
     let (min, max) = (value(min), value(max));
     if min == 0.0 || min.is_nan() || max.is_nan() {

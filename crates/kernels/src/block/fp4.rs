@@ -4,8 +4,8 @@
 //! mxfp4 has 32 elements under one power of two (E8M0), nvfp4 four times 16 under one unsigned E4M3 each. As ggml does,
 //! elements are doubled and scales halved, so that elements are integers.
 
-use super::decode::Word;
-use super::encode::{get, magnitude};
+use super::decode::{Plain, Word, scaled};
+use super::encode::{codes, magnitude, pack_nibbles};
 
 const HALF: usize = 16;
 const MX_BYTES: usize = 1 + HALF;
@@ -31,7 +31,7 @@ per_cpu! {
             };
             let (scale_byte, quants) = block.split_at_mut(1);
             scale_byte[0] = scale;
-            encode(floats, half_e8m0(scale), largest, quants);
+            pack_nibbles(&encode(floats, half_e8m0(scale), largest), quants);
         }
     }
 }
@@ -46,51 +46,43 @@ per_cpu! {
             for ((floats, quants), scale) in parts.zip(scales) {
                 let largest = magnitude(floats);
                 *scale = ue4m3(largest / 6.0);
-                encode(floats, half_ue4m3(*scale), largest, quants);
+                pack_nibbles(&encode(floats, half_ue4m3(*scale), largest), quants);
             }
         }
     }
 }
 
-/// The code nearest to each element, the first of equally near ones; elements of the first half in the low bits.
+/// The code nearest to each element, the first of equally near ones.
 #[inline(always)]
-fn encode(floats: &[Word], d: f32, largest: f32, quants: &mut [u8]) {
+fn encode<const N: usize>(floats: &[Word; N], d: f32, largest: f32) -> [u8; N] {
     // Half way between two neighbouring levels. Products and distances are exact there, so that comparing with it gives
     // what comparing the distances would, unless rounding makes all distances the same, or a level infinite.
     let limits = [0.5 * d, 1.5 * d, 2.5 * d, 3.5 * d, 5.0 * d, 7.0 * d, 10.0 * d];
     if largest <= 64.0 * d && 12.0 * d < f32::INFINITY {
-        pack(floats, quants, |x| {
-            let level = limits.iter().fold(0, |level, limit| level + u8::from(x.abs() > *limit));
-            let sign = if level > 0 { (x.to_bits() >> 28) as u8 & 8 } else { 0 };
-            level | sign
-        });
+        codes(floats, |x| {
+            let level = limits.iter().fold(0, |level, limit| level + i32::from(x.abs() > *limit));
+            let sign = (x.to_bits() >> 28) as i32 & 8;
+            level | if level > 0 { sign } else { 0 }
+        })
     } else {
-        encode_one_by_one(floats, d, quants);
+        encode_one_by_one(floats, d)
     }
 }
 
 #[cold]
 #[inline(never)]
-fn encode_one_by_one(floats: &[Word], d: f32, quants: &mut [u8]) {
-    pack(floats, quants, |x| {
+fn encode_one_by_one<const N: usize>(floats: &[Word; N], d: f32) -> [u8; N] {
+    codes(floats, |x| {
         let mut nearest = 0;
         let mut distance = (LEVELS[0] * d - x).abs();
-        for (code, level) in LEVELS.iter().enumerate() {
+        for (code, level) in (0..).zip(LEVELS) {
             let other = (level * d - x).abs();
             if other < distance {
-                (nearest, distance) = (code as u8, other);
+                (nearest, distance) = (code, other);
             }
         }
         nearest
-    });
-}
-
-#[inline(always)]
-fn pack(floats: &[Word], quants: &mut [u8], code: impl Fn(f32) -> u8) {
-    let (low, high) = floats.split_at(quants.len());
-    for ((low, high), quant) in low.iter().zip(high).zip(quants) {
-        *quant = code(get(low)) | code(get(high)) << 4;
-    }
+    })
 }
 
 /// `floorf(log2f(x))` of a positive finite `x`, as a libm whose `log2f` rounds to nearest has it: the logarithm of what
@@ -150,7 +142,12 @@ per_cpu! {
     pub(super) fn dequantize_mx(src: &[u8], dst: &mut [u8]) {
         let floats = dst.as_chunks_mut::<4>().0.as_chunks_mut::<{ 2 * HALF }>().0;
         for (block, floats) in src.as_chunks::<MX_BYTES>().0.iter().zip(floats) {
-            unpack(half_e8m0(block[0]), &block[1..], floats);
+            let d = half_e8m0(block[0]);
+            let (low, high) = floats.split_at_mut(HALF);
+            for ((quant, low), high) in block[1..].iter().zip(low).zip(high) {
+                *low = (d * f32::from(level(quant & 15))).to_le_bytes();
+                *high = (d * f32::from(level(quant >> 4))).to_le_bytes();
+            }
         }
     }
 }
@@ -161,21 +158,18 @@ per_cpu! {
         let floats = dst.as_chunks_mut::<4>().0.as_chunks_mut::<{ NV_PARTS * NV_PART }>().0;
         for (block, floats) in src.as_chunks::<NV_BYTES>().0.iter().zip(floats) {
             let (scales, quants) = block.split_at(NV_PARTS);
-            let parts = quants.as_chunks::<{ NV_PART / 2 }>().0.iter().zip(floats.as_chunks_mut::<NV_PART>().0);
-            for ((quants, floats), scale) in parts.zip(scales) {
-                unpack(half_ue4m3(*scale), quants, floats);
+            let quants: [u8; NV_PARTS * NV_PART / 2] = std::array::from_fn(|idx| quants[idx]);
+            let low = quants.map(|quant| level(quant & 15));
+            let high = quants.map(|quant| level(quant >> 4));
+            let levels = low.as_chunks::<{ NV_PART / 2 }>().0.iter().zip(high.as_chunks::<{ NV_PART / 2 }>().0);
+            for ((floats, scale), (low, high)) in floats.as_chunks_mut::<NV_PART>().0.iter_mut().zip(scales).zip(levels) {
+                // The scale is finite, so that no element is NaN.
+                let d = half_ue4m3(*scale);
+                let (low_floats, high_floats) = floats.split_at_mut(NV_PART / 2);
+                scaled::<Plain>(d, low, low_floats);
+                scaled::<Plain>(d, high, high_floats);
             }
         }
-    }
-}
-
-/// Scales are finite, so no element is NaN.
-#[inline(always)]
-fn unpack(d: f32, quants: &[u8], floats: &mut [Word]) {
-    let (low, high) = floats.split_at_mut(quants.len());
-    for ((quant, low), high) in quants.iter().zip(low).zip(high) {
-        *low = (f32::from(level(quant & 15)) * d).to_le_bytes();
-        *high = (f32::from(level(quant >> 4)) * d).to_le_bytes();
     }
 }
 

@@ -2,42 +2,44 @@
 //!
 //! Facts of the format (ggml-common.h: `iq2xxs_grid`, `iq2xs_grid`, `iq2s_grid`, `iq3xxs_grid`, `iq3s_grid`,
 //! `iq1s_grid`). Each value of a group is one of few levels, so that a group is kept as one `u16` of level numbers, 2
-//! bits each (iq1, iq2) or 3 bits each (iq3), the first value lowest; the compiler spreads them.
+//! bits each (iq1, iq2) or 3 bits each (iq3); the compiler makes bytes of them. The first value is the lowest.
 
-/// Groups of iq1_s and iq1_m.
-pub(super) static IQ1S: [[i8; 8]; 2048] = eights(&IQ1S_CODES, [-1, 0, 1, 0]);
+/// Groups of iq1_s and iq1_m, whose values are -1, 0 and 1: one more than each.
+pub(super) static IQ1S: [u64; 2048] = eights(&IQ1S_CODES, [0, 1, 2, 0]);
 /// Groups of iq2_xxs.
-pub(super) static IQ2XXS: [[i8; 8]; 256] = eights(&IQ2XXS_CODES, IQ2_LEVELS);
+pub(super) static IQ2XXS: [u64; 256] = eights(&IQ2XXS_CODES, IQ2_LEVELS);
 /// Groups of iq2_xs.
-pub(super) static IQ2XS: [[i8; 8]; 512] = eights(&IQ2XS_CODES, IQ2_LEVELS);
+pub(super) static IQ2XS: [u64; 512] = eights(&IQ2XS_CODES, IQ2_LEVELS);
 /// Groups of iq2_s.
-pub(super) static IQ2S: [[i8; 8]; 1024] = eights(&IQ2S_CODES, IQ2_LEVELS);
+pub(super) static IQ2S: [u64; 1024] = eights(&IQ2S_CODES, IQ2_LEVELS);
 /// Groups of iq3_xxs.
-pub(super) static IQ3XXS: [[i8; 4]; 256] = fours(&IQ3XXS_CODES, [4, 12, 20, 28, 36, 44, 52, 62]);
+pub(super) static IQ3XXS: [u32; 256] = fours(&IQ3XXS_CODES, [4, 12, 20, 28, 36, 44, 52, 62]);
 /// Groups of iq3_s.
-pub(super) static IQ3S: [[i8; 4]; 512] = fours(&IQ3S_CODES, [1, 3, 5, 7, 9, 11, 13, 15]);
+pub(super) static IQ3S: [u32; 512] = fours(&IQ3S_CODES, [1, 3, 5, 7, 9, 11, 13, 15]);
 
 /// Which of 8 values are negative, as 8 bits, by the 7 that iq2_xxs, iq2_xs and iq3_xxs store: the last bit makes their
 /// number even (`ksigns_iq2xs`).
 pub(super) static SIGNS: [u8; 128] = signs();
 
-const IQ2_LEVELS: [i8; 4] = [8, 25, 43, 0];
+const IQ2_LEVELS: [u64; 4] = [8, 25, 43, 0];
 
-const fn eights<const N: usize>(codes: &[u16; N], levels: [i8; 4]) -> [[i8; 8]; N] {
-    let mut groups = [[0; 8]; N];
+const fn eights<const N: usize>(codes: &[u16; N], levels: [u64; 4]) -> [u64; N] {
+    let mut groups = [0; N];
     let mut idx = 0;
     while idx < N * 8 {
-        groups[idx / 8][idx % 8] = levels[(codes[idx / 8] >> (idx % 8 * 2) & 3) as usize];
+        let code = codes[idx / 8] >> (idx % 8 * 2) & 3;
+        groups[idx / 8] |= levels[code as usize] << (idx % 8 * 8);
         idx += 1;
     }
     groups
 }
 
-const fn fours<const N: usize>(codes: &[u16; N], levels: [i8; 8]) -> [[i8; 4]; N] {
-    let mut groups = [[0; 4]; N];
+const fn fours<const N: usize>(codes: &[u16; N], levels: [u32; 8]) -> [u32; N] {
+    let mut groups = [0; N];
     let mut idx = 0;
     while idx < N * 4 {
-        groups[idx / 4][idx % 4] = levels[(codes[idx / 4] >> (idx % 4 * 3) & 7) as usize];
+        let code = codes[idx / 4] >> (idx % 4 * 3) & 7;
+        groups[idx / 4] |= levels[code as usize] << (idx % 4 * 8);
         idx += 1;
     }
     groups

@@ -2,20 +2,17 @@
 //! of 3 bits and their own scale (ggml, `block_iq1_s` and `block_iq1_m` in ggml-common.h, `dequantize_row_*` in
 //! ggml-quants.c).
 
-use super::decode::{Arithmetic, LikeX86, Plain, Word, each_block, half, is_finite};
+use super::decode::{Arithmetic, Word, half, is_finite};
 use super::grids;
 use crate::lanes::f16_to_f32;
 
 const ELEMENTS: usize = 256;
 const BYTES_S: usize = 50;
 const BYTES_M: usize = 56;
-const SHIFT: f32 = 0.125;
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_iq1_s`.
-    pub(super) fn s(src: &[u8], dst: &mut [u8]) {
-        each_block(src, dst, |block| is_finite(block, 0), elements_s::<Plain>, elements_s::<LikeX86>);
-    }
+    s: BYTES_S to ELEMENTS by elements_s, plain if |block| is_finite(block, 0)
 }
 
 /// The scale of scales; the low 8 bits of 32 indices; for each 32 elements a word with the high 3 bits of four indices,
@@ -27,20 +24,17 @@ fn elements_s<A: Arithmetic>(block: &[u8; BYTES_S], floats: &mut [Word; ELEMENTS
     let groups = floats.as_chunks_mut::<32>().0.iter_mut().zip(block[2..34].as_chunks::<4>().0).zip(words);
     for ((floats, low), word) in groups {
         let word = u16::from_le_bytes(*word);
-        let scale = A::mul(d, f32::from(word >> 12 & 7) * 2.0 + 1.0);
-        let shift = if word & 0x8000 != 0 { -SHIFT } else { SHIFT };
-        for (idx, (floats, low)) in floats.as_chunks_mut::<8>().0.iter_mut().zip(low).enumerate() {
-            group::<A>(scale, usize::from(*low) | usize::from(word >> (3 * idx) & 7) << 8, shift, floats);
+        let mut levels = [0; 32];
+        for (idx, (levels, low)) in levels.as_chunks_mut::<8>().0.iter_mut().zip(low).enumerate() {
+            *levels = group(*low, word >> (3 * idx), word & 0x8000 != 0);
         }
+        shifted::<A>(A::mul(d, f32::from(word >> 12 & 7) * 2.0 + 1.0), &levels, floats);
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_iq1_m`.
-    pub(super) fn m(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_M]| scale_m(block) & 0x7c00 != 0x7c00;
-        each_block(src, dst, is_plain, elements_m::<Plain>, elements_m::<LikeX86>);
-    }
+    m: BYTES_M to ELEMENTS by elements_m, plain if |block| scale_m(block) & 0x7c00 != 0x7c00
 }
 
 /// The scale of scales, an f16: the high 4 bits of four words.
@@ -55,19 +49,29 @@ fn scale_m(block: &[u8; BYTES_M]) -> u16 {
 #[inline(always)]
 fn elements_m<A: Arithmetic>(block: &[u8; BYTES_M], floats: &mut [Word; ELEMENTS]) {
     let d = f32::from_bits(f16_to_f32(scale_m(block)));
-    let scales = block[48..].as_chunks::<2>().0;
-    for (idx, floats) in floats.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-        let word = u16::from_le_bytes(scales[idx / 8]);
-        let scale = A::mul(d, f32::from(word >> (idx % 8 / 2 * 3) & 7) * 2.0 + 1.0);
+    let mut levels = [0; ELEMENTS];
+    for (idx, levels) in levels.as_chunks_mut::<8>().0.iter_mut().enumerate() {
         let high = block[32 + idx / 2] >> (idx % 2 * 4);
-        let shift = if high & 8 != 0 { -SHIFT } else { SHIFT };
-        group::<A>(scale, usize::from(block[idx]) | usize::from(high & 7) << 8, shift, floats);
+        *levels = group(block[idx], u16::from(high), high & 8 != 0);
+    }
+    let scales = block[48..].as_chunks::<2>().0;
+    let groups = floats.as_chunks_mut::<16>().0.iter_mut().zip(levels.as_chunks::<16>().0);
+    for (idx, (floats, levels)) in groups.enumerate() {
+        let code = u16::from_le_bytes(scales[idx / 4]) >> (idx % 4 * 3) & 7;
+        shifted::<A>(A::mul(d, f32::from(code) * 2.0 + 1.0), levels, floats);
     }
 }
 
+/// The values of a group with their shift, eight times, and 9 added: no byte carries into the next.
 #[inline(always)]
-fn group<A: Arithmetic>(scale: f32, idx: usize, shift: f32, floats: &mut [Word; 8]) {
-    for (level, float) in grids::IQ1S[idx].iter().zip(floats) {
-        *float = A::mul(scale, f32::from(*level) + shift).to_le_bytes();
+fn group(low: u8, high: u16, is_down: bool) -> [u8; 8] {
+    let group = grids::IQ1S[usize::from(low) | usize::from(high & 7) << 8];
+    ((group << 3) + if is_down { 0 } else { 0x0202_0202_0202_0202 }).to_le_bytes()
+}
+
+#[inline(always)]
+fn shifted<A: Arithmetic>(scale: f32, levels: &[u8], floats: &mut [Word]) {
+    for (level, float) in levels.iter().zip(floats) {
+        *float = A::mul(scale, (f32::from(*level) - 9.0) * 0.125).to_le_bytes();
     }
 }

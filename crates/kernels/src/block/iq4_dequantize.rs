@@ -2,36 +2,34 @@
 //! scales of 6 bits and their own scale for 256 (ggml, `block_iq4_nl` and `block_iq4_xs` in ggml-common.h,
 //! `dequantize_row_*` in ggml-quants.c).
 
-use super::decode::{Arithmetic, LikeX86, Plain, Word, each_block, half, is_finite};
+use super::decode::{Arithmetic, Word, half, is_finite};
 
+const ELEMENTS_NL: usize = 32;
+const ELEMENTS_XS: usize = 256;
 const BYTES_NL: usize = 18;
 const BYTES_XS: usize = 136;
 
 /// `kvalues_iq4nl` of ggml-common.h.
 const LEVELS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_iq4_nl`.
-    pub(super) fn nl(src: &[u8], dst: &mut [u8]) {
-        each_block(src, dst, |block| is_finite(block, 0), elements_nl::<Plain>, elements_nl::<LikeX86>);
-    }
+    nl: BYTES_NL to ELEMENTS_NL by elements_nl, plain if |block| is_finite(block, 0)
 }
 
 #[inline(always)]
-fn elements_nl<A: Arithmetic>(block: &[u8; BYTES_NL], floats: &mut [Word; 32]) {
+fn elements_nl<A: Arithmetic>(block: &[u8; BYTES_NL], floats: &mut [Word; ELEMENTS_NL]) {
     group::<A>(half(block, 0), &block[2..], floats);
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_iq4_xs`.
-    pub(super) fn xs(src: &[u8], dst: &mut [u8]) {
-        each_block(src, dst, |block| is_finite(block, 0), elements_xs::<Plain>, elements_xs::<LikeX86>);
-    }
+    xs: BYTES_XS to ELEMENTS_XS by elements_xs, plain if |block| is_finite(block, 0)
 }
 
 /// The scale of scales; their high 2 bits, then their low 4.
 #[inline(always)]
-fn elements_xs<A: Arithmetic>(block: &[u8; BYTES_XS], floats: &mut [Word; 256]) {
+fn elements_xs<A: Arithmetic>(block: &[u8; BYTES_XS], floats: &mut [Word; ELEMENTS_XS]) {
     let d = half(block, 0);
     let high = u16::from_le_bytes([block[2], block[3]]);
     let groups = floats.as_chunks_mut::<32>().0.iter_mut().zip(block[8..].as_chunks::<16>().0);

@@ -1,7 +1,7 @@
 //! Decoders of q2_k to q6_k and q8_k: 256 elements in groups of 16 or 32, whose scales are quantized themselves (ggml,
 //! `block_q2_K` to `block_q8_K` in ggml-common.h, `dequantize_row_*` in ggml-quants.c).
 
-use super::decode::{Arithmetic, LikeX86, Plain, Word, each_block, half, is_finite};
+use super::decode::{Arithmetic, Word, half, is_finite, scaled};
 
 const ELEMENTS: usize = 256;
 const BYTES_2: usize = 84;
@@ -11,12 +11,9 @@ const BYTES_5: usize = 176;
 const BYTES_6: usize = 210;
 const BYTES_8: usize = 292;
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q2_K`.
-    pub(super) fn q2(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_2]| is_finite(block, 80) && is_finite(block, 82);
-        each_block(src, dst, is_plain, elements_2::<Plain>, elements_2::<LikeX86>);
-    }
+    q2: BYTES_2 to ELEMENTS by elements_2, plain if |block| is_finite(block, 80) && is_finite(block, 82)
 }
 
 /// 16 bytes with a scale and a minimum of 4 bits for each 16 elements; 2 bits each, a byte holding every 32nd of 128;
@@ -24,59 +21,62 @@ per_cpu! {
 #[inline(always)]
 fn elements_2<A: Arithmetic>(block: &[u8; BYTES_2], floats: &mut [Word; ELEMENTS]) {
     let (d, min) = (half(block, 80), half(block, 82));
-    let groups = floats.as_chunks_mut::<16>().0.iter_mut().zip(&block[..16]);
-    for (idx, (floats, scales)) in groups.enumerate() {
-        let scale = A::mul(d, f32::from(scales & 15));
-        let min = A::mul(min, f32::from(scales >> 4));
-        let (quants, shift) = twos(&block[16..80], idx);
-        for (quant, float) in quants.iter().zip(floats) {
-            *float = A::sub(A::mul(scale, f32::from(quant >> shift & 3)), min).to_le_bytes();
+    let scales: [_; 16] = std::array::from_fn(|idx| {
+        let codes = block[idx];
+        (A::mul(d, f32::from(codes & 15)), A::mul(min, f32::from(codes >> 4)))
+    });
+    let levels = twos(&block[16..80]);
+    let groups = floats.as_chunks_mut::<16>().0.iter_mut().zip(levels.as_chunks::<16>().0);
+    for ((floats, levels), (scale, min)) in groups.zip(scales) {
+        for (level, float) in levels.iter().zip(floats) {
+            *float = A::sub(A::mul(scale, f32::from(*level)), min).to_le_bytes();
         }
     }
 }
 
-/// The bytes that hold the 2 bits of group `idx` of 16 elements, and how far up they lie.
+/// 2 bits for each element, a byte holding every 32nd of 128.
 #[inline(always)]
-fn twos(quants: &[u8], idx: usize) -> (&[u8; 16], usize) {
-    let bytes = &quants.as_chunks::<16>().0[idx / 8 * 2 + idx % 2];
-    (bytes, idx % 8 / 2 * 2)
+fn twos(quants: &[u8]) -> [i8; ELEMENTS] {
+    let mut levels = [0; ELEMENTS];
+    let parts = levels.as_chunks_mut::<128>().0.iter_mut().zip(quants.as_chunks::<32>().0);
+    for (levels, quants) in parts {
+        for (idx, levels) in levels.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+            for (level, quant) in levels.iter_mut().zip(quants) {
+                *level = (quant >> (2 * idx) & 3) as i8;
+            }
+        }
+    }
+    levels
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q3_K`.
-    pub(super) fn q3(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_3]| is_finite(block, 108);
-        each_block(src, dst, is_plain, elements_3::<Plain>, elements_3::<LikeX86>);
-    }
+    q3: BYTES_3 to ELEMENTS by elements_3, plain if |block| is_finite(block, 108)
 }
 
 /// 32 bytes with the third bits, a byte holding every 32nd; 2 bits each as in q2_k; 16 scales of 6 bits; their scale.
 #[inline(always)]
 fn elements_3<A: Arithmetic>(block: &[u8; BYTES_3], floats: &mut [Word; ELEMENTS]) {
     let d = half(block, 108);
+    let mut levels = twos(&block[32..96]);
+    for (idx, levels) in levels.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        for (level, bits) in levels.iter_mut().zip(&block[..32]) {
+            *level -= if bits >> idx & 1 == 1 { 0 } else { 4 };
+        }
+    }
     let scales = &block[96..108];
-    for (idx, floats) in floats.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+    let groups = floats.as_chunks_mut::<16>().0.iter_mut().zip(levels.as_chunks::<16>().0);
+    for (idx, (floats, levels)) in groups.enumerate() {
         // Of the low 4 bits eight lie below the other eight; of the high 2 bits every fourth lies in one byte.
         let low = scales[idx % 8] >> (idx / 8 * 4) & 15;
         let high = scales[8 + idx % 4] >> (idx / 4 * 2) & 3;
-        let scale = A::mul(d, f32::from((low | high << 4) as i8 - 32));
-        let (quants, shift) = twos(&block[32..96], idx);
-        let thirds = &block[..32].as_chunks::<16>().0[idx % 2];
-        let third = 1 << (idx / 2);
-        for ((quant, bits), float) in quants.iter().zip(thirds).zip(floats) {
-            let offset = if bits & third != 0 { 0 } else { 4 };
-            let level = (quant >> shift & 3) as i8 - offset;
-            *float = A::mul(scale, f32::from(level)).to_le_bytes();
-        }
+        scaled::<A>(A::mul(d, f32::from((low | high << 4) as i8 - 32)), levels, floats);
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q4_K`.
-    pub(super) fn q4(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_4]| is_finite(block, 0) && is_finite(block, 2);
-        each_block(src, dst, is_plain, elements_4::<Plain>, elements_4::<LikeX86>);
-    }
+    q4: BYTES_4 to ELEMENTS by elements_4, plain if |block| is_finite(block, 0) && is_finite(block, 2)
 }
 
 /// The scales of scales and minima; 8 of each with 6 bits; 4 bits each, a byte holding an element of each of two groups
@@ -108,12 +108,9 @@ fn scales_and_minima<A: Arithmetic>(head: &[u8]) -> [(f32, f32); 8] {
     })
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q5_K`.
-    pub(super) fn q5(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_5]| is_finite(block, 0) && is_finite(block, 2);
-        each_block(src, dst, is_plain, elements_5::<Plain>, elements_5::<LikeX86>);
-    }
+    q5: BYTES_5 to ELEMENTS by elements_5, plain if |block| is_finite(block, 0) && is_finite(block, 2)
 }
 
 /// As q4_k, with 32 bytes of fifth bits between, a byte holding every 32nd.
@@ -132,12 +129,9 @@ fn elements_5<A: Arithmetic>(block: &[u8; BYTES_5], floats: &mut [Word; ELEMENTS
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q6_K`.
-    pub(super) fn q6(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_6]| is_finite(block, 208);
-        each_block(src, dst, is_plain, elements_6::<Plain>, elements_6::<LikeX86>);
-    }
+    q6: BYTES_6 to ELEMENTS by elements_6, plain if |block| is_finite(block, 208)
 }
 
 /// For each 128 elements 64 bytes with the low 4 bits, a byte holding every 64th; the same with the high 2 bits, 32
@@ -145,25 +139,22 @@ per_cpu! {
 #[inline(always)]
 fn elements_6<A: Arithmetic>(block: &[u8; BYTES_6], floats: &mut [Word; ELEMENTS]) {
     let d = half(block, 208);
-    let groups = floats.as_chunks_mut::<16>().0.iter_mut().zip(&block[192..208]);
-    for (idx, (floats, scale)) in groups.enumerate() {
-        let scale = A::mul(d, f32::from(*scale as i8));
-        let low = &block[..128].as_chunks::<16>().0[idx / 8 * 4 + idx % 4];
-        let low_shift = idx % 8 / 4 * 4;
-        let (high, high_shift) = twos(&block[128..192], idx);
-        for ((low, high), float) in low.iter().zip(high).zip(floats) {
-            let code = low >> low_shift & 15 | (high >> high_shift & 3) << 4;
-            *float = A::mul(scale, f32::from(code as i8 - 32)).to_le_bytes();
+    let mut levels = twos(&block[128..192]);
+    for (idx, levels) in levels.as_chunks_mut::<32>().0.iter_mut().enumerate() {
+        let low = &block[..128].as_chunks::<32>().0[idx / 4 * 2 + idx % 2];
+        for (level, low) in levels.iter_mut().zip(low) {
+            *level = (*level << 4 | (low >> (idx % 4 / 2 * 4) & 15) as i8) - 32;
         }
+    }
+    let groups = floats.as_chunks_mut::<16>().0.iter_mut().zip(levels.as_chunks::<16>().0);
+    for ((floats, levels), scale) in groups.zip(&block[192..208]) {
+        scaled::<A>(A::mul(d, f32::from(*scale as i8)), levels, floats);
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q8_K`: an f32 scale, a signed byte each, and sums that are for dot products only.
-    pub(super) fn q8(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_8]| scale_8(block).is_finite();
-        each_block(src, dst, is_plain, elements_8::<Plain>, elements_8::<LikeX86>);
-    }
+    q8: BYTES_8 to ELEMENTS by elements_8, plain if |block| scale_8(block).is_finite()
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@
 //! multiply-add) on every machine, also where C leaves a result open: NaN, infinity, and values so small that the
 //! inverse of their scale is infinite. Any bits are a legal block.
 
+#[macro_use]
 mod decode;
 mod encode;
 mod fp4;

@@ -1,6 +1,6 @@
 //! q1_0: 128 elements as an f16 scale and their signs (ggml, `block_q1_0` in ggml-common.h).
 
-use super::encode::{Word, get, half};
+use super::encode::{Word, codes, get, half, pack_bits};
 use crate::lanes::f16_to_f32;
 
 const ELEMENTS: usize = 128;
@@ -38,9 +38,9 @@ fn encode(floats: &[Word; ELEMENTS], block: &mut [u8; BYTES], sum: f32) {
     let (scale, quants) = block.split_at_mut(2);
     // A sum of magnitudes is never a negative NaN on x86-64.
     scale.copy_from_slice(&half((sum / ELEMENTS as f32).abs()));
-    for (floats, quant) in floats.as_chunks::<8>().0.iter().zip(quants) {
-        *quant =
-            floats.iter().enumerate().fold(0, |bits, (idx, float)| bits | u8::from(get(float) >= 0.0) << idx);
+    let codes = codes(floats, |x| i32::from(x >= 0.0));
+    for (codes, quant) in codes.as_chunks::<8>().0.iter().zip(quants) {
+        *quant = pack_bits(codes, 0);
     }
 }
 

@@ -1,7 +1,7 @@
 //! q2_0: 64 elements as an f16 scale and 2 bits each, for -1, 0, 1 and 2 (ggml, `block_q2_0` in ggml-common.h).
 
-use super::decode::{self, Arithmetic, LikeX86, Plain, each_block};
-use super::encode::{Word, get, half, magnitude, round};
+use super::decode::{self, Arithmetic};
+use super::encode::{codes, half, magnitude, round};
 
 const ELEMENTS: usize = 64;
 const BYTES: usize = 2 + ELEMENTS / 4;
@@ -15,25 +15,22 @@ per_cpu! {
             let inverse = if d > 0.0 { 1.0 / d } else { 0.0 };
             let (scale, quants) = block.split_at_mut(2);
             scale.copy_from_slice(&half(d));
-            let code = |float: &Word| {
-                let scaled = get(float) * inverse;
+            let codes = codes(floats, |x| {
+                let scaled = x * inverse;
                 // Out of range and NaN become -2^31, which is clamped.
                 let scaled = if scaled.abs() < 2_147_483_648.0 { scaled } else { -1.0 };
                 (round(scaled) + 1).clamp(0, 3)
-            };
-            for (floats, quant) in floats.as_chunks::<4>().0.iter().zip(quants) {
-                let [a, b, c, d] = floats;
-                *quant = (code(a) | code(b) << 2 | code(c) << 4 | code(d) << 6) as u8;
+            });
+            for (codes, quant) in codes.as_chunks::<4>().0.iter().zip(quants) {
+                *quant = codes[0] | codes[1] << 2 | codes[2] << 4 | codes[3] << 6;
             }
         }
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q2_0`.
-    pub(super) fn dequantize(src: &[u8], dst: &mut [u8]) {
-        each_block(src, dst, |block| decode::is_finite(block, 0), elements::<Plain>, elements::<LikeX86>);
-    }
+    dequantize: BYTES to ELEMENTS by elements, plain if |block| decode::is_finite(block, 0)
 }
 
 #[inline(always)]

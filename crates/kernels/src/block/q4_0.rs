@@ -1,7 +1,7 @@
 //! q4_0: 32 elements as an f16 scale and 4 bits each, with 8 for zero (ggml, `block_q4_0` in ggml-common.h).
 
-use super::decode::{self, Arithmetic, LikeX86, Plain, each_block};
-use super::encode::{cut, get, half, inverse, largest};
+use super::decode::{self, Arithmetic};
+use super::encode::{clip, codes, half, inverse, largest, pack_nibbles};
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 2 + ELEMENTS / 2;
@@ -13,22 +13,16 @@ per_cpu! {
         for (floats, block) in floats.iter().zip(dst.as_chunks_mut::<BYTES>().0) {
             let d = largest(floats) / -8.0;
             let inverse = inverse(d);
-            let code = |float| i32::from(cut(get(float) * inverse + 8.5) as i8).min(15);
             let (scale, quants) = block.split_at_mut(2);
             scale.copy_from_slice(&half(d));
-            let (low, high) = floats.split_at(ELEMENTS / 2);
-            for ((low, high), quant) in low.iter().zip(high).zip(quants) {
-                *quant = (code(low) | code(high) << 4) as u8;
-            }
+            pack_nibbles(&codes(floats, |x| clip(x * inverse + 8.5, 15)), quants);
         }
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q4_0`.
-    pub(super) fn dequantize(src: &[u8], dst: &mut [u8]) {
-        each_block(src, dst, |block| decode::is_finite(block, 0), elements::<Plain>, elements::<LikeX86>);
-    }
+    dequantize: BYTES to ELEMENTS by elements, plain if |block| decode::is_finite(block, 0)
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! q4_1: 32 elements as an f16 scale, an f16 minimum and 4 bits each (ggml, `block_q4_1` in ggml-common.h).
 
-use super::decode::{self, Arithmetic, LikeX86, Plain, each_block};
-use super::encode::{cut, extent, get, half, inverse};
+use super::decode::{self, Arithmetic};
+use super::encode::{clip, codes, extent, half, inverse, pack_nibbles};
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 4 + ELEMENTS / 2;
@@ -14,24 +14,17 @@ per_cpu! {
             let (min, max) = extent(floats);
             let d = (max - min) / 15.0;
             let inverse = inverse(d);
-            let code = |float| i32::from(cut((get(float) - min) * inverse + 0.5) as i8).min(15);
             let (scales, quants) = block.split_at_mut(4);
             scales[..2].copy_from_slice(&half(d));
             scales[2..].copy_from_slice(&half(min));
-            let (low, high) = floats.split_at(ELEMENTS / 2);
-            for ((low, high), quant) in low.iter().zip(high).zip(quants) {
-                *quant = (code(low) | code(high) << 4) as u8;
-            }
+            pack_nibbles(&codes(floats, |x| clip((x - min) * inverse + 0.5, 15)), quants);
         }
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q4_1`.
-    pub(super) fn dequantize(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES]| decode::is_finite(block, 0) && decode::is_finite(block, 2);
-        each_block(src, dst, is_plain, elements::<Plain>, elements::<LikeX86>);
-    }
+    dequantize: BYTES to ELEMENTS by elements, plain if |block| decode::is_finite(block, 0) && decode::is_finite(block, 2)
 }
 
 #[inline(always)]

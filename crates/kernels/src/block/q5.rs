@@ -1,8 +1,8 @@
 //! q5_0 and q5_1: 32 elements as an f16 scale, in q5_1 an f16 minimum, 32 fifth bits, and 4 bits each (ggml,
 //! `block_q5_0` and `block_q5_1` in ggml-common.h).
 
-use super::decode::{self, Arithmetic, LikeX86, Plain, each_block};
-use super::encode::{cut, extent, get, half, inverse, largest};
+use super::decode::{self, Arithmetic};
+use super::encode::{clip, codes, cut, extent, half, inverse, largest, pack_bits, pack_nibbles};
 
 const ELEMENTS: usize = 32;
 const BYTES_0: usize = 2 + 4 + ELEMENTS / 2;
@@ -17,7 +17,7 @@ per_cpu! {
             let inverse = inverse(d);
             let (scale, quants) = block.split_at_mut(2);
             scale.copy_from_slice(&half(d));
-            pack(floats, quants, |float| i32::from(cut(get(float) * inverse + 16.5) as i8).min(31));
+            pack(&codes(floats, |x| clip(x * inverse + 16.5, 31)), quants);
         }
     }
 }
@@ -33,39 +33,29 @@ per_cpu! {
             let (scales, quants) = block.split_at_mut(4);
             scales[..2].copy_from_slice(&half(d));
             scales[2..].copy_from_slice(&half(min));
-            pack(floats, quants, |float| cut((get(float) - min) * inverse + 0.5));
+            pack(&codes(floats, |x| cut((x - min) * inverse + 0.5)), quants);
         }
     }
 }
 
 /// Codes of 5 bits: first the fifth bits, one each, then the others, element `n` below element `n + 16`.
 #[inline(always)]
-fn pack(floats: &[[u8; 4]; ELEMENTS], quants: &mut [u8], code: impl Fn(&[u8; 4]) -> i32) {
-    let (high_bits, quants) = quants.split_at_mut(4);
-    let (low, high) = floats.split_at(ELEMENTS / 2);
-    let (mut low_fifths, mut high_fifths) = (0u32, 0u32);
-    for (idx, ((low, high), quant)) in low.iter().zip(high).zip(quants).enumerate() {
-        let (low, high) = (code(low) as u32, code(high) as u32);
-        *quant = (low & 15 | high << 4) as u8;
-        low_fifths |= if low & 16 != 0 { 1 << idx } else { 0 };
-        high_fifths |= if high & 16 != 0 { 1 << idx } else { 0 };
+fn pack(codes: &[u8; ELEMENTS], quants: &mut [u8]) {
+    let (fifths, quants) = quants.split_at_mut(4);
+    for (fifths, codes) in fifths.iter_mut().zip(codes.as_chunks::<8>().0) {
+        *fifths = pack_bits(codes, 4);
     }
-    high_bits.copy_from_slice(&(low_fifths | high_fifths << 16).to_le_bytes());
+    pack_nibbles(&codes.map(|code| code & 15), quants);
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q5_0`.
-    pub(super) fn dequantize_0(src: &[u8], dst: &mut [u8]) {
-        each_block(src, dst, |block| decode::is_finite(block, 0), elements_0::<Plain>, elements_0::<LikeX86>);
-    }
+    dequantize_0: BYTES_0 to ELEMENTS by elements_0, plain if |block| decode::is_finite(block, 0)
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q5_1`.
-    pub(super) fn dequantize_1(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_1]| decode::is_finite(block, 0) && decode::is_finite(block, 2);
-        each_block(src, dst, is_plain, elements_1::<Plain>, elements_1::<LikeX86>);
-    }
+    dequantize_1: BYTES_1 to ELEMENTS by elements_1, plain if |block| decode::is_finite(block, 0) && decode::is_finite(block, 2)
 }
 
 #[inline(always)]

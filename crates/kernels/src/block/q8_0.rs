@@ -1,7 +1,7 @@
 //! q8_0: 32 elements as an f16 scale and 32 signed bytes (ggml, `block_q8_0` in ggml-common.h).
 
-use super::decode::{self, Arithmetic, LikeX86, Plain, each_block};
-use super::encode::{forgetful_magnitude, get, half, inverse, round};
+use super::decode::{self, Arithmetic};
+use super::encode::{codes, forgetful_magnitude, half, inverse, round};
 
 const ELEMENTS: usize = 32;
 const BYTES: usize = 2 + ELEMENTS;
@@ -16,18 +16,14 @@ per_cpu! {
             let inverse = inverse(d);
             let (scale, quants) = block.split_at_mut(2);
             scale.copy_from_slice(&half(d));
-            for (float, quant) in floats.iter().zip(quants) {
-                *quant = round(get(float) * inverse) as u8;
-            }
+            quants.copy_from_slice(&codes(floats, |x| round(x * inverse)));
         }
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_q8_0`.
-    pub(super) fn dequantize(src: &[u8], dst: &mut [u8]) {
-        each_block(src, dst, |block| decode::is_finite(block, 0), elements::<Plain>, elements::<LikeX86>);
-    }
+    dequantize: BYTES to ELEMENTS by elements, plain if |block| decode::is_finite(block, 0)
 }
 
 #[inline(always)]

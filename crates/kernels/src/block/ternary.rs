@@ -6,7 +6,7 @@
 //! the n-th on, then 80 in 16 bytes, then 16 in 4 bytes of four. tq2_0 has four in a byte, every 32nd element too, the
 //! first lowest.
 
-use super::decode::{self, Arithmetic, LikeX86, Plain, each_block};
+use super::decode::{self, Arithmetic};
 use super::encode::{Word, forgetful_magnitude, get, half, inverse, round};
 
 const ELEMENTS: usize = 256;
@@ -75,12 +75,9 @@ per_cpu! {
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_tq1_0`.
-    pub(super) fn dequantize_1(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_1]| decode::is_finite(block, SCALE_1);
-        each_block(src, dst, is_plain, elements_1::<Plain>, elements_1::<LikeX86>);
-    }
+    dequantize_1: BYTES_1 to ELEMENTS by elements_1, plain if |block| decode::is_finite(block, SCALE_1)
 }
 
 #[inline(always)]
@@ -100,12 +97,9 @@ fn elements_1<A: Arithmetic>(block: &[u8; BYTES_1], floats: &mut [decode::Word; 
     }
 }
 
-per_cpu! {
+decoder! {
     /// As `dequantize_row_tq2_0`.
-    pub(super) fn dequantize_2(src: &[u8], dst: &mut [u8]) {
-        let is_plain = |block: &[u8; BYTES_2]| decode::is_finite(block, SCALE_2);
-        each_block(src, dst, is_plain, elements_2::<Plain>, elements_2::<LikeX86>);
-    }
+    dequantize_2: BYTES_2 to ELEMENTS by elements_2, plain if |block| decode::is_finite(block, SCALE_2)
 }
 
 #[inline(always)]

@@ -163,11 +163,12 @@ fn decoders_do_as_ggml_does() {
     }
 }
 
-/// A scale that is NaN gives its sign and payload to every element, on every machine.
+/// A scale that is NaN gives its sign and payload to every element, on every machine; where signs are turned last, they
+/// are turned.
 #[test]
 fn nan_scales_are_carried() {
     for (dtype, at) in
-        [(DType::Q4_0, 0), (DType::Q4_1, 0), (DType::Q6K, 208), (DType::Iq2S, 0), (DType::Tq2_0, 64)]
+        [(DType::Q4_0, 0), (DType::Q4_1, 0), (DType::Q6K, 208), (DType::Iq1S, 0), (DType::Tq2_0, 64)]
     {
         let codec = BlockCodec::new(dtype).unwrap();
         let mut block = Random(7).bytes(dtype.item_bytes() as usize);
@@ -180,6 +181,19 @@ fn nan_scales_are_carried() {
             }
         });
     }
+}
+
+#[test]
+fn signs_are_turned_last() {
+    use super::decode::{Arithmetic, LikeX86, Plain};
+    let nan = f32::from_bits(0xffc0_6000);
+    assert_eq!(LikeX86::mul_then_sign(nan, 8).to_bits(), 0xffc0_6000);
+    assert_eq!(LikeX86::mul_then_sign(nan, -8).to_bits(), 0x7fc0_6000);
+    for (scale, level) in [(0.0, -8), (-0.0, 8), (-1.5, -62), (f32::INFINITY, -1)] {
+        let (rare, plain) = (LikeX86::mul_then_sign(scale, level), Plain::mul_then_sign(scale, level));
+        assert_eq!(rare.to_bits(), plain.to_bits());
+    }
+    assert_eq!(super::decode::with_signs(0x2b19_0808_0808_087f, 0b1000_0001), [-127, 8, 8, 8, 8, 8, 25, -43]);
 }
 
 #[test]
@@ -203,14 +217,16 @@ fn nan_are_the_machines() {
 /// CRC-32 of the tables in ggml-common.h, little-endian.
 #[test]
 fn codebooks_are_those_of_ggml() {
-    let crc =
-        |groups: &[i8]| crate::crc::crc32(&groups.iter().map(|level| *level as u8).collect::<Vec<u8>>());
-    assert_eq!(crc(grids::IQ2XXS.as_flattened()), 0x9924_ff02);
-    assert_eq!(crc(grids::IQ2XS.as_flattened()), 0xfa1e_1bfd);
-    assert_eq!(crc(grids::IQ2S.as_flattened()), 0x25ae_5bf1);
-    assert_eq!(crc(grids::IQ3XXS.as_flattened()), 0x07ba_9ed0);
-    assert_eq!(crc(grids::IQ3S.as_flattened()), 0xf576_e4f3);
-    assert_eq!(crc(grids::IQ1S.as_flattened()), 0xb85e_6ccf);
+    let eights =
+        |groups: &[u64]| -> Vec<u8> { groups.iter().flat_map(|group| group.to_le_bytes()).collect() };
+    let fours = |groups: &[u32]| -> Vec<u8> { groups.iter().flat_map(|group| group.to_le_bytes()).collect() };
+    let ternary = eights(&grids::IQ1S).iter().map(|code| code.wrapping_sub(1)).collect::<Vec<u8>>();
+    assert_eq!(crate::crc::crc32(&eights(&grids::IQ2XXS)), 0x9924_ff02);
+    assert_eq!(crate::crc::crc32(&eights(&grids::IQ2XS)), 0xfa1e_1bfd);
+    assert_eq!(crate::crc::crc32(&eights(&grids::IQ2S)), 0x25ae_5bf1);
+    assert_eq!(crate::crc::crc32(&fours(&grids::IQ3XXS)), 0x07ba_9ed0);
+    assert_eq!(crate::crc::crc32(&fours(&grids::IQ3S)), 0xf576_e4f3);
+    assert_eq!(crate::crc::crc32(&ternary), 0xb85e_6ccf);
     assert_eq!(crate::crc::crc32(&grids::SIGNS), 0xffab_7940);
 }
 

@@ -100,7 +100,9 @@ pub(super) fn reference(dtype: DType, block: &[u8], i: usize) -> f32 {
             let qh = short(block, 34 + j / 4 * 2);
             let group = i32::from(block[2 + j]) | (qh >> (3 * (j % 4)) & 7) << 8;
             let scale = half(block, 0) * (2 * (qh >> 12 & 7) + 1) as f32;
-            scale * (f32::from(grids::IQ1S[group as usize][i % 8]) + 0.125 * sign(qh & 0x8000 != 0))
+            scale
+                * (f32::from(grids::IQ1S[group as usize].to_le_bytes()[i % 8]) - 1.0
+                    + 0.125 * sign(qh & 0x8000 != 0))
         }
         DType::Iq1M => {
             let scales: [i32; 4] = std::array::from_fn(|k| short(block, 48 + 2 * k));
@@ -110,37 +112,42 @@ pub(super) fn reference(dtype: DType, block: &[u8], i: usize) -> f32 {
             let group = i32::from(block[j]) | (qh & 7) << 8;
             let scale = 2 * (scales[i / 64] >> (i / 16 % 4 * 3) & 7) + 1;
             let scale = half::f16::from_bits(d as u16).to_f32() * scale as f32;
-            scale * (f32::from(grids::IQ1S[group as usize][i % 8]) + 0.125 * sign(qh & 8 != 0))
+            scale
+                * (f32::from(grids::IQ1S[group as usize].to_le_bytes()[i % 8]) - 1.0
+                    + 0.125 * sign(qh & 8 != 0))
         }
         DType::Iq2Xxs => {
             let at = 2 + i / 32 * 8;
             let tail = word(block, at + 4);
             let scale = half(block, 0) * (0.5 + (tail >> 28) as f32) * 0.25;
             let group = grids::IQ2XXS[usize::from(block[at + i / 8 % 4])];
-            scale * f32::from(group[i % 8]) * sign(even_sign(tail >> (7 * (i / 8 % 4)) & 127, i % 8))
+            scale
+                * f32::from(group.to_le_bytes()[i % 8])
+                * sign(even_sign(tail >> (7 * (i / 8 % 4)) & 127, i % 8))
         }
         DType::Iq2Xs => {
             let code = short(block, 2 + i / 8 * 2);
             let scale = half(block, 0) * (0.5 + bits(block, 66 + i / 32, i / 16 % 2 * 4, 4) as f32) * 0.25;
             let group = grids::IQ2XS[code as usize & 511];
-            scale * f32::from(group[i % 8]) * sign(even_sign(code as u32 >> 9, i % 8))
+            scale * f32::from(group.to_le_bytes()[i % 8]) * sign(even_sign(code as u32 >> 9, i % 8))
         }
         DType::Iq2S => {
             let scale = half(block, 0) * (0.5 + bits(block, 74 + i / 32, i / 16 % 2 * 4, 4) as f32) * 0.25;
             let high = bits(block, 66 + i / 32, i / 8 % 4 * 2, 2);
             let group = grids::IQ2S[usize::from(block[2 + i / 8]) + 256 * high as usize];
-            scale * f32::from(group[i % 8]) * sign(bits(block, 34 + i / 8, i % 8, 1) == 1)
+            scale * f32::from(group.to_le_bytes()[i % 8]) * sign(bits(block, 34 + i / 8, i % 8, 1) == 1)
         }
         DType::Iq3Xxs => {
             let tail = word(block, 66 + i / 32 * 4);
             let scale = half(block, 0) * (0.5 + (tail >> 28) as f32) * 0.5;
-            let level = grids::IQ3XXS[usize::from(block[2 + i / 4])][i % 4];
+            let level = grids::IQ3XXS[usize::from(block[2 + i / 4])].to_le_bytes()[i % 4];
             scale * f32::from(level) * sign(even_sign(tail >> (7 * (i / 8 % 4)) & 127, i % 8))
         }
         DType::Iq3S => {
             let scale = half(block, 0) * (1 + 2 * bits(block, 106 + i / 64, i / 32 % 2 * 4, 4)) as f32;
             let ninth = bits(block, 66 + i / 32, i / 4 % 8, 1);
-            let level = grids::IQ3S[usize::from(block[2 + i / 4]) + 256 * ninth as usize][i % 4];
+            let level =
+                grids::IQ3S[usize::from(block[2 + i / 4]) + 256 * ninth as usize].to_le_bytes()[i % 4];
             scale * f32::from(level) * sign(bits(block, 74 + i / 8, i % 8, 1) == 1)
         }
         DType::Iq4Nl => half(block, 0) * f32::from(NL[nibble(block, 2, i, 16) as usize]),
