@@ -193,7 +193,7 @@ fn signs_are_turned_last() {
         let (rare, plain) = (LikeX86::mul_then_sign(scale, level), Plain::mul_then_sign(scale, level));
         assert_eq!(rare.to_bits(), plain.to_bits());
     }
-    assert_eq!(super::decode::with_signs(0x2b19_0808_0808_087f, 0b1000_0001), [-127, 8, 8, 8, 8, 8, 25, -43]);
+    assert_eq!(decode::with_signs(0x2b19_0808_0808_087f, 0b1000_0001), [-127, 8, 8, 8, 8, 8, 25, -43]);
 }
 
 #[test]
