@@ -58,7 +58,7 @@ fn convert(options: &Declared) -> Command {
         .arg(text("arch", "NAME|none", "none takes the input for a bag of tensors, without a config"))
         .arg(text("select", "PATH", "Part of a nested checkpoint that is the model; . for all of it"))
         .arg(flag("keep-optimizer", "Take optimizer, scheduler and other state of the training too"))
-        .arg(text("dtype", "TYPE", "Cast floating tensors: f64 f32 f16 bf16 f8_e4m3 f8_e5m2 …"))
+        .arg(text("dtype", "TYPE", "Cast floating and block-quantized tensors: f64 f32 f16 bf16 f8_e4m3 …"))
         .arg(list("keep-dtype", "GLOB", "Tensors that --dtype leaves alone, by target name"))
         .arg(list("include", "GLOB", "Take only these tensors, by source name"))
         .arg(list("exclude", "GLOB", "Leave these tensors out, by source name"))

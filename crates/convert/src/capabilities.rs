@@ -37,8 +37,7 @@ pub(crate) fn check(
                 .tensor(tensor.name())
                 .expected(known.join(" "))
                 .found(tensor.dtype());
-            let castable = tensor.dtype().is_float() && !tensor.dtype().is_sub_byte();
-            let hint = if castable {
+            let hint = if modelferry_transform::holds_floats(tensor.dtype()) {
                 "cast it with --dtype, or leave it out with --exclude"
             } else {
                 "leave it out with --exclude"

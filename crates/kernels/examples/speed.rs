@@ -106,10 +106,20 @@ fn all() {
     measure("every second f32", TILE, || {
         copy_strided(4, &dims, black_box(&floats), 0, &mut out, 0).unwrap();
     });
-    let codec = BlockCodec::new(DType::Q8_0).unwrap();
-    let mut blocks = vec![0; TILE / 128 * 34];
-    measure("quantize q8_0", TILE, || codec.quantize(black_box(&floats), &mut blocks));
-    measure("dequantize q8_0", blocks.len(), || codec.dequantize(black_box(&blocks), &mut out[..TILE]));
+    // Any bits are blocks.
+    let noise: Vec<u8> =
+        (0..TILE as u64).map(|k| (k.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
+    for codec in DType::all().filter_map(BlockCodec::new) {
+        let dtype = codec.dtype();
+        let n_blocks = TILE / 4 / dtype.item_elements() as usize;
+        let mut blocks = noise[..n_blocks * dtype.item_bytes() as usize].to_vec();
+        measure(&format!("dequantize {dtype}, of f32"), TILE, || {
+            codec.dequantize(black_box(&blocks), &mut out[..TILE]);
+        });
+        if codec.can_quantize() {
+            measure(&format!("quantize {dtype}"), TILE, || codec.quantize(black_box(&floats), &mut blocks));
+        }
+    }
     let affine = Affine::new(ScalarFn::SubMul, DType::U8, DType::U8, DType::F32).unwrap();
     let bytes = &floats[..TILE / 4];
     measure("(u8 - u8) * f32", TILE, || affine.run(bytes, bytes, black_box(&floats), &mut out[..TILE]));

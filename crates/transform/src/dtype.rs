@@ -1,23 +1,29 @@
-//! `--dtype`: one more node over each floating tensor.
+//! `--dtype`: one more node over each floating tensor, two over one of blocks.
 
 use crate::edits::Edits;
 use crate::names::{all_used, any_match};
 use crate::quantized;
-use modelferry_core::expr::NodeId;
+use modelferry_core::dtype::Class;
+use modelferry_core::expr::{Arena, BlockFn, NodeId};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
-use modelferry_core::model::Model;
+use modelferry_core::model::{Model, Tensor};
 use modelferry_core::{DType, Error, Result};
 use modelferry_hf::config::Config;
 use std::collections::{BTreeMap, HashMap};
 
-/// What `--dtype` reads and writes: plain floating scalars. float6 and float4 are not among them: in practice their
-/// values are codes under block scales, which a cast would leave behind.
+/// What `--dtype` writes: plain floating scalars. float6 and float4 are not among them: in practice their values are
+/// codes under block scales, which a cast would leave behind.
 pub fn is_castable(dtype: DType) -> bool {
     dtype.is_float() && !dtype.is_sub_byte()
 }
 
-/// Whether every value of `from` is also a value of `to`.
+/// What `--dtype` reads: the same, and blocks that bring their scales along.
+pub fn holds_floats(dtype: DType) -> bool {
+    is_castable(dtype) || dtype.class() == Class::Block
+}
+
+/// Whether every value of `from` is also a value of `to`; the values of blocks are those of f32 that they stand for.
 pub(crate) fn is_exact(from: DType, to: DType) -> bool {
     let float8 = from.is_float() && from.bits() == Some(8);
     match to {
@@ -31,7 +37,7 @@ pub(crate) fn is_exact(from: DType, to: DType) -> bool {
     }
 }
 
-/// Casts floating tensors to `edits.dtype`, except those that `edits.keep_dtype` names.
+/// Casts floating and block-quantized tensors to `edits.dtype`, except those that `edits.keep_dtype` names.
 pub(crate) fn cast(model: &mut Model, edits: &Edits, limits: &Limits, losses: &mut Vec<Loss>) -> Result<()> {
     let Some(to) = edits.dtype else {
         return match edits.keep_dtype.first() {
@@ -48,7 +54,7 @@ pub(crate) fn cast(model: &mut Model, edits: &Edits, limits: &Limits, losses: &m
     let mut touched = Vec::with_capacity(model.tensors.len());
     for tensor in &model.tensors {
         let kept = any_match(&edits.keep_dtype, &mut used, &tensor.name);
-        touched.push(!kept && is_castable(tensor.dtype) && tensor.dtype != to);
+        touched.push(!kept && holds_floats(tensor.dtype) && tensor.dtype != to);
     }
     all_used("--keep-dtype", &edits.keep_dtype, &used)?;
     quantized::refuse(model, &touched, limits)?;
@@ -61,7 +67,7 @@ pub(crate) fn cast(model: &mut Model, edits: &Edits, limits: &Limits, losses: &m
         tensor.data = match casts.get(&tensor.data) {
             Some(&done) => done,
             None => {
-                let done = nodes.cast(tensor.data, to).map_err(|error| error.tensor(&tensor.name))?;
+                let done = cast_one(nodes, tensor, to).map_err(|error| error.tensor(&tensor.name))?;
                 casts.insert(tensor.data, done);
                 done
             }
@@ -75,6 +81,16 @@ pub(crate) fn cast(model: &mut Model, edits: &Edits, limits: &Limits, losses: &m
         tell_config(model, limits);
     }
     Ok(())
+}
+
+/// The values of a tensor as items of `to`. Those of blocks are f32, which is what they are computed in.
+fn cast_one(nodes: &mut Arena, tensor: &Tensor, to: DType) -> Result<NodeId> {
+    let mut data = tensor.data;
+    if tensor.dtype.class() == Class::Block {
+        let row = tensor.shape.last().copied().unwrap_or(1);
+        data = nodes.block(BlockFn::Dequantize, data, DType::F32, row, None)?;
+    }
+    nodes.cast(data, to)
 }
 
 /// Has the config name the type that most of the floating bytes now have: transformers loads a model in the type that

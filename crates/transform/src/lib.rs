@@ -2,8 +2,8 @@
 //!
 //! [`apply`] performs the edits of one conversion in the order that DESIGN section 6 fixes (select, include and
 //! exclude, strip and rename, architecture, dtype and quantize; ties last, since only then is known which tensors
-//! still agree). No number is touched: a cast is one more node over the tensor's expression. Whatever is changed is
-//! returned as a [`Loss`], marked as asked for when an option asked for exactly it.
+//! still agree). No number is touched: a cast is one more node over the tensor's expression, or two where that is
+//! blocks. Whatever is changed is returned as a [`Loss`], marked as asked for when an option asked for exactly it.
 //!
 //! Two things are looked up in the model's config, where it has one: whether its class ties its output head to its
 //! embedding, and whether it is quantized in its own way. A cast changes the type that the config names; of that the
@@ -23,7 +23,7 @@ mod select;
 mod ties;
 mod tree;
 
-pub use dtype::is_castable;
+pub use dtype::{holds_floats, is_castable};
 pub use edits::{Edits, Rename, StripPrefix, Ties};
 pub use glob::Glob;
 pub use select::select;

@@ -1,6 +1,7 @@
 //! Tests of the edits, on models made in memory.
 
 use super::*;
+use modelferry_core::expr::{BlockFn, NodeId, Op, ScalarFn};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::LossKind;
 use modelferry_core::plugin::{Answer, Query};
@@ -185,6 +186,70 @@ fn exact_casts() {
     for (from, to) in [(F64, F32), (F16, Bf16), (Bf16, F16), (F8E8M0, F16), (F8E4M3, F8E5M2), (F32, F8E4M3)] {
         assert!(!dtype::is_exact(from, to), "{from} to {to}");
     }
+}
+
+/// A model of tensors of blocks, two rows of 256 elements each.
+fn of_blocks(tensors: &[(&str, DType)]) -> Model {
+    let mut model = Model::default();
+    for &(name, dtype) in tensors {
+        let bytes = model.nodes.inline(vec![0u8; dtype.packed_len(512).unwrap() as usize]).unwrap();
+        let n = dtype.items(512).unwrap();
+        let data = model.nodes.decode(bytes, dtype, n, Default::default()).unwrap();
+        model.push(name, dtype, vec![2, 256], data).unwrap();
+    }
+    model
+}
+
+#[test]
+fn blocks_are_dequantized_and_cast() {
+    let quantized = || of_blocks(&[("a", DType::Q4_0), ("b", DType::Q6K), ("c", DType::Iq2S), ("n", DType::F32)]);
+    let to = |dtype, keep: &[&str]| Edits { dtype: Some(dtype), keep_dtype: globs(keep), ..Edits::default() };
+    let (names, losses, model) = check(quantized(), &to(DType::Bf16, &["c"]), Carries::No, None).unwrap();
+    assert_eq!(names, "a:bf16 b:bf16 c:iq2_s n:bf16");
+    assert_eq!(
+        losses,
+        [
+            "dtype: a: q4_0 to bf16, rounded (asked)",
+            "dtype: b: q6_k to bf16, rounded (asked)",
+            "dtype: n: f32 to bf16, rounded (asked)"
+        ]
+    );
+    let node = |id: NodeId| &model.nodes[id];
+    let cast = node(model.tensors[1].data);
+    let Op::Map { f: ScalarFn::Cast, args } = &cast.op else { panic!("{cast:?}") };
+    let dequantized = node(args.ids()[0]);
+    assert_eq!((cast.n, dequantized.n, dequantized.dtype), (512, 512, DType::F32));
+    let Op::Block { f: BlockFn::Dequantize, row: 256, weights: None, .. } = dequantized.op else {
+        panic!("{dequantized:?}")
+    };
+
+    // What is asked for is the type they are computed in: no cast, and nothing is rounded.
+    let (names, losses, model) = check(quantized(), &to(DType::F32, &[]), Carries::No, None).unwrap();
+    assert_eq!(names, "a:f32 b:f32 c:f32 n:f32");
+    assert_eq!(losses[2], "dtype: c: iq2_s to f32, exact (asked)");
+    assert_eq!(losses.len(), 3);
+    assert!(matches!(model.nodes[model.tensors[2].data].op, Op::Block { .. }));
+
+    let (names, losses, _) = check(quantized(), &Edits::default(), Carries::No, None).unwrap();
+    assert_eq!((names.as_str(), losses.len()), ("a:q4_0 b:q6_k c:iq2_s n:f32", 0));
+    fails(
+        quantized(),
+        &to(DType::Q4_0, &[]),
+        ErrorKind::Usage,
+        "--dtype: not a floating-point type, found q4_0",
+    );
+}
+
+#[test]
+fn tied_blocks_share_their_cast() {
+    let mut shared = of_blocks(&[("a", DType::Q8_0)]);
+    let data = shared.tensors[0].data;
+    shared.push("b", DType::Q8_0, vec![2, 256], data).unwrap();
+    shared.ties = vec![vec![0, 1]];
+    let edits = Edits { dtype: Some(DType::F16), ..Edits::default() };
+    let (_, _, model) = check(shared, &edits, Carries::Yes, None).unwrap();
+    assert_eq!(model.tensors[0].data, model.tensors[1].data);
+    assert_eq!(model.ties, [vec![0, 1]]);
 }
 
 #[test]
