@@ -2,8 +2,10 @@
 
 mod prune;
 mod q8_0;
+mod searched;
 
 pub use prune::prune_nm;
+pub use searched::{quantizer, weighted_quantizer};
 
 use modelferry_core::dtype::DType;
 
