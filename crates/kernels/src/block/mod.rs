@@ -5,7 +5,7 @@ mod q8_0;
 mod searched;
 
 pub use prune::prune_nm;
-pub use searched::{quantizer, weighted_quantizer};
+pub use searched::{Quantizer, WeightedQuantizer, quantizer, weighted_quantizer};
 
 use modelferry_core::dtype::DType;
 

@@ -23,7 +23,7 @@ pub(super) fn signed3(x: &[Lane; 16]) -> (Lane, [Lane; 16]) {
     for l in 0..16 {
         for k in 0..LANES {
             let x = x[l][k];
-            let code = nearest(inverse[k] * x).min(HALF - 1).max(-HALF) as f32;
+            let code = nearest(inverse[k] * x).clamp(-HALF, HALF - 1) as f32;
             let w = x * x;
             codes[l][k] = code;
             sum_lx[k] += w * x * code;
@@ -38,7 +38,7 @@ pub(super) fn signed3(x: &[Lane; 16]) -> (Lane, [Lane; 16]) {
                 let w = x * x;
                 let lx = sum_lx[k] - w * x * old;
                 let l2 = sum_l2[k] - w * old * old;
-                let new = nearest(x * l2 / lx).min(HALF - 1).max(-HALF) as f32;
+                let new = nearest(x * l2 / lx).clamp(-HALF, HALF - 1) as f32;
                 let new_lx = lx + w * x * new;
                 let new_l2 = l2 + w * new * new;
                 let better = new_lx * new_lx * sum_l2[k] > sum_lx[k] * sum_lx[k] * new_l2;

@@ -225,8 +225,10 @@ fn finish_xs(floats: &[u8; SUPER_BYTES], scales: &[f32; GROUPS], block: &mut [u8
     let (head, bytes) = block.split_at_mut(4 + GROUPS / 2);
     let (mut low, mut high) = ([0; GROUPS / 2], 0u16);
     let inverse = invert(d);
-    for (j, (floats, bytes)) in groups(floats).iter().zip(bytes.as_chunks_mut::<{ GROUP / 2 }>().0).enumerate() {
-        let scale = nearest(inverse * scales[j]).min(31).max(-32);
+    for (j, (floats, bytes)) in
+        groups(floats).iter().zip(bytes.as_chunks_mut::<{ GROUP / 2 }>().0).enumerate()
+    {
+        let scale = nearest(inverse * scales[j]).clamp(-32, 31);
         write_codes(floats, invert(d * scale as f32), bytes);
         let code = (scale + 32) as u8;
         low[j / 2] |= (code & 15) << (4 * (j % 2));

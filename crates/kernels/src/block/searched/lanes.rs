@@ -7,7 +7,7 @@ use super::SUPER;
 use crate::cast::f32_to_f16;
 
 /// How many groups are searched at once.
-pub(super) const LANES: usize = 32;
+pub(super) const LANES: usize = 64;
 
 /// How many super-blocks are quantized at once; so many lanes has a search over their scales.
 pub(super) const BATCH: usize = 16;
@@ -23,6 +23,12 @@ const ROUNDER: f32 = 12_582_912.0;
 #[inline(always)]
 pub(super) fn nearest(x: f32) -> i32 {
     ((x + ROUNDER).to_bits() & 0x007f_ffff) as i32 - 0x0040_0000
+}
+
+/// The same as a float, for what is below 2^22.
+#[inline(always)]
+pub(super) fn round(x: f32) -> f32 {
+    (x + ROUNDER) - ROUNDER
 }
 
 /// The largest integer that is not above `x`, which is below 2^22.

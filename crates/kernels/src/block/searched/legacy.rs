@@ -133,7 +133,7 @@ fn with_min<const BYTES: usize>(
     blocks: &mut [[u8; BYTES]],
 ) {
     let top = (1 << kind.bits) - 1;
-    let found = affine::search::<GROUP, false>(x, w, Steps::weighted(top));
+    let found = affine::search(x, w, Steps::weighted(top));
     for (k, (floats, block)) in groups.iter().zip(blocks).enumerate() {
         let (pick, mut codes) = (found.pick(k), [0; GROUP]);
         for l in 0..GROUP {

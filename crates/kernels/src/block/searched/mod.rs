@@ -26,8 +26,15 @@ use modelferry_core::dtype::DType;
 /// Elements of a super-block.
 const SUPER: usize = 256;
 
-/// The quantizer of a searched type: dense f32 into dense blocks.
-pub fn quantizer(dtype: DType) -> Option<fn(&[u8], &mut [u8])> {
+/// Makes dense blocks of dense f32.
+pub type Quantizer = fn(&[u8], &mut [u8]);
+
+/// Makes dense blocks of whole rows of dense f32, given the elements of a row and as many f32 weights, which hold for
+/// every row.
+pub type WeightedQuantizer = fn(&[u8], usize, &[u8], &mut [u8]);
+
+/// The quantizer of a searched type.
+pub fn quantizer(dtype: DType) -> Option<Quantizer> {
     Some(match dtype {
         DType::Q2K => q2_k::quantize,
         DType::Q3K => q3_k::quantize,
@@ -40,9 +47,8 @@ pub fn quantizer(dtype: DType) -> Option<fn(&[u8], &mut [u8])> {
     })
 }
 
-/// The quantizer that heeds importance weights: whole rows of dense f32, the elements of a row, as many f32 weights,
-/// which hold for every row, into dense blocks.
-pub fn weighted_quantizer(dtype: DType) -> Option<fn(&[u8], usize, &[u8], &mut [u8])> {
+/// The quantizer of a type that heeds importance weights.
+pub fn weighted_quantizer(dtype: DType) -> Option<WeightedQuantizer> {
     Some(match dtype {
         DType::Q4_0 => legacy::quantize_q4_0,
         DType::Q4_1 => legacy::quantize_q4_1,
@@ -83,7 +89,13 @@ fn affine_codes<const N: usize>(
 
 /// The codes of a group for a scale alone, or as `picked` where the scale is zero.
 #[inline(always)]
-fn signed_codes(floats: &[[u8; 4]; 16], codes: &mut [u8; 16], d: f32, half: i32, picked: impl Fn(usize, f32) -> u8) {
+fn signed_codes(
+    floats: &[[u8; 4]; 16],
+    codes: &mut [u8; 16],
+    d: f32,
+    half: i32,
+    picked: impl Fn(usize, f32) -> u8,
+) {
     for l in 0..16 {
         let x = f32::from_le_bytes(floats[l]);
         codes[l] = (nearest(x / d).min(half - 1).max(-half) + half) as u8;
@@ -100,7 +112,8 @@ fn signed_codes(floats: &[[u8; 4]; 16], codes: &mut [u8; 16], d: f32, half: i32,
 fn pack2(codes: &[u8; SUPER], bytes: &mut [u8]) {
     for (codes, bytes) in codes.as_chunks::<128>().0.iter().zip(bytes.as_chunks_mut::<32>().0) {
         for l in 0..32 {
-            bytes[l] = codes[l] & 3 | (codes[l + 32] & 3) << 2 | (codes[l + 64] & 3) << 4 | codes[l + 96] << 6;
+            bytes[l] =
+                codes[l] & 3 | (codes[l + 32] & 3) << 2 | (codes[l + 64] & 3) << 4 | codes[l + 96] << 6;
         }
     }
 }

@@ -15,11 +15,11 @@ const TOP: i32 = 3;
 per_cpu! {
     /// As `quantize_row_q2_K_ref`.
     pub(super) fn quantize(src: &[u8], dst: &mut [u8]) {
-        let steps = Steps { top: TOP, first: -0.5, delta: 0.1, last: 15 };
+        let steps = Steps { top: TOP, first: -0.5, delta: 0.1, last: 15, absolute: true, cut: false };
         let supers = src.as_chunks::<SUPER_BYTES>().0;
         for (supers, blocks) in supers.chunks(BATCH).zip(dst.as_chunks_mut::<BYTES>().0.chunks_mut(BATCH)) {
             let found: Found<GROUPS> =
-                affine::find::<GROUP, GROUPS, true>(groups(supers.as_flattened()), steps, &Magnitude);
+                affine::find::<GROUP, GROUPS>(groups(supers.as_flattened()), steps, &Magnitude);
             for (b, (floats, block)) in supers.iter().zip(blocks).enumerate() {
                 let (d, scales) = steps_of_15(&found.scale, b);
                 let (min, mins) = steps_of_15(&found.min, b);
@@ -38,7 +38,7 @@ per_cpu! {
         for (supers, blocks) in supers.chunks(BATCH).zip(dst.as_chunks_mut::<BYTES>().0.chunks_mut(BATCH)) {
             let variance = squares(supers).map(|sum| sum / SUPER as f32);
             let rule = ImportanceAndSize { importance: row.take(supers.len()), variance };
-            let found: Found<GROUPS> = affine::find::<GROUP, GROUPS, false>(
+            let found: Found<GROUPS> = affine::find::<GROUP, GROUPS>(
                 groups(supers.as_flattened()),
                 Steps::weighted(TOP),
                 &rule,
@@ -55,7 +55,8 @@ per_cpu! {
 /// The values of super-block `b` in steps of a fifteenth of the largest.
 #[inline(always)]
 fn steps_of_15(values: &[[f32; BATCH]; GROUPS], b: usize) -> (f32, [u8; GROUPS]) {
-    let largest = values.iter().fold(0.0, |largest, value| if value[b] > largest { value[b] } else { largest });
+    let largest =
+        values.iter().fold(0.0, |largest, value| if value[b] > largest { value[b] } else { largest });
     if largest > 0.0 {
         let inverse = 15.0 / largest;
         (largest / 15.0, std::array::from_fn(|j| nearest(inverse * values[j][b]) as u8))

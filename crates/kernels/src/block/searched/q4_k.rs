@@ -1,9 +1,9 @@
 //! q4_k and q5_k: super-blocks of 8 groups of 32; scale and minimum of a group have 6 bits each (ggml,
 //! `block_q4_K` and `block_q5_K` in ggml-common.h).
 
+use super::SUPER;
 use super::affine::{self, Found, Pick, Steps};
 use super::descent;
-use super::SUPER;
 use super::lanes::{BATCH, SUPER_BYTES, groups, half, nearest, unhalf};
 use super::weigh::{ImportanceAndSize, MeanAndMagnitude, Row, squares};
 
@@ -17,7 +17,7 @@ const Q5_BYTES: usize = HEAD + SUPER / 8 + SUPER / 2;
 per_cpu! {
     /// As `quantize_row_q4_K_ref`.
     pub(super) fn quantize_q4(src: &[u8], dst: &mut [u8]) {
-        let steps = Steps { top: 15, first: -1.0, delta: 0.1, last: 20 };
+        let steps = Steps { top: 15, first: -1.0, delta: 0.1, last: 20, absolute: false, cut: false };
         plain::<Q4_BYTES>(src, dst, steps, pack4);
     }
 }
@@ -33,7 +33,7 @@ per_cpu! {
 per_cpu! {
     /// As `quantize_row_q5_K_ref`.
     pub(super) fn quantize_q5(src: &[u8], dst: &mut [u8]) {
-        let steps = Steps { top: 31, first: -0.5, delta: 0.1, last: 15 };
+        let steps = Steps { top: 31, first: -0.5, delta: 0.1, last: 15, absolute: false, cut: false };
         plain::<Q5_BYTES>(src, dst, steps, pack5);
     }
 }
@@ -47,11 +47,16 @@ per_cpu! {
 }
 
 #[inline(always)]
-fn plain<const BYTES: usize>(src: &[u8], dst: &mut [u8], steps: Steps, pack: impl Fn(&[u8; SUPER], &mut [u8])) {
+fn plain<const BYTES: usize>(
+    src: &[u8],
+    dst: &mut [u8],
+    steps: Steps,
+    pack: impl Fn(&[u8; SUPER], &mut [u8]),
+) {
     let supers = src.as_chunks::<SUPER_BYTES>().0;
     for (supers, blocks) in supers.chunks(BATCH).zip(dst.as_chunks_mut::<BYTES>().0.chunks_mut(BATCH)) {
         let found: Found<GROUPS> =
-            affine::find::<GROUP, GROUPS, false>(groups(supers.as_flattened()), steps, &MeanAndMagnitude);
+            affine::find::<GROUP, GROUPS>(groups(supers.as_flattened()), steps, &MeanAndMagnitude);
         for (b, (floats, block)) in supers.iter().zip(blocks).enumerate() {
             let (mut max_scale, mut max_min) = (0.0, 0.0);
             for j in 0..GROUPS {
@@ -87,11 +92,8 @@ fn weighted<const BYTES: usize>(
     for (supers, blocks) in supers.chunks(BATCH).zip(dst.as_chunks_mut::<BYTES>().0.chunks_mut(BATCH)) {
         let variance = squares(supers).map(|sum| 2.0 * sum / SUPER as f32);
         let rule = ImportanceAndSize { importance: row.take(supers.len()), variance };
-        let found: Found<GROUPS> = affine::find::<GROUP, GROUPS, false>(
-            groups(supers.as_flattened()),
-            Steps::weighted(top),
-            &rule,
-        );
+        let found: Found<GROUPS> =
+            affine::find::<GROUP, GROUPS>(groups(supers.as_flattened()), Steps::weighted(top), &rule);
         let (d, scales) = descent::positive(&found.scale, &found.weight, 63);
         let (min, mins) = descent::positive(&found.min, &found.weight, 63);
         for (b, (floats, block)) in supers.iter().zip(blocks).enumerate() {

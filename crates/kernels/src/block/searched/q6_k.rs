@@ -40,7 +40,12 @@ per_cpu! {
 }
 
 #[inline(always)]
-fn finish(floats: &[u8; SUPER_BYTES], block: &mut [u8; BYTES], values: &[f32; GROUPS], picks: &[Pick; GROUPS]) {
+fn finish(
+    floats: &[u8; SUPER_BYTES],
+    block: &mut [u8; BYTES],
+    values: &[f32; GROUPS],
+    picks: &[Pick; GROUPS],
+) {
     let (mut largest, mut magnitude) = (0.0, 0.0);
     for value in values {
         if value.abs() > magnitude {

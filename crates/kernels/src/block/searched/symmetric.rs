@@ -130,11 +130,8 @@ pub(super) struct Found {
 /// Searches all groups of a batch.
 #[inline(always)]
 pub(super) fn find(groups: &[[[u8; 4]; 16]], half: i32, rule: &impl Weigh<16>) -> Found {
-    let mut found = Found {
-        scale: [[0.0; BATCH]; 16],
-        weight: [[0.0; BATCH]; 16],
-        pick: [[Pick::default(); 16]; BATCH],
-    };
+    let mut found =
+        Found { scale: [[0.0; BATCH]; 16], weight: [[0.0; BATCH]; 16], pick: [[Pick::default(); 16]; BATCH] };
     let (mut x, mut w) = ([[0.0; LANES]; 16], [[0.0; LANES]; 16]);
     for start in (0..groups.len().min(BATCH * 16)).step_by(LANES) {
         to_lanes(&groups[start..], &mut x);

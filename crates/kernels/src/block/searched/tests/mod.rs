@@ -37,7 +37,7 @@ fn normal(random: &mut Random) -> f32 {
 /// Whole rows of all kinds.
 fn rows(random: &mut Random) -> Vec<f32> {
     let mut floats = Vec::new();
-    for row in 0..36 {
+    for row in 0..40 {
         let scale = 2f32.powi((random.next() % 24) as i32 - 16);
         for at in 0..ROW {
             floats.push(match row {
@@ -47,26 +47,60 @@ fn rows(random: &mut Random) -> Vec<f32> {
                 12 | 13 => f32::from_bits((normal(random) * scale).to_bits() & 0xffff_0000),
                 14 | 15 => (normal(random) * 4.0).round() * scale,
                 16 => 0.0,
-                17 => if at / 32 % 3 == 0 { normal(random) } else { 0.0 },
+                17 => {
+                    if at / 32 % 3 == 0 {
+                        normal(random)
+                    } else {
+                        0.0
+                    }
+                }
                 18 => -0.0,
                 19 => scale,
                 20 => -scale,
-                21 => if at / 16 % 2 == 0 { scale } else { -scale },
+                21 => {
+                    if at / 16 % 2 == 0 {
+                        scale
+                    } else {
+                        -scale
+                    }
+                }
                 // One outlier in a group, a super-block of large groups and small ones.
-                22 => if at % 97 == 0 { 100.0 } else { normal(random) * 1e-3 },
+                22 => {
+                    if at % 97 == 0 {
+                        100.0
+                    } else {
+                        normal(random) * 1e-3
+                    }
+                }
                 23 => normal(random) * 10f32.powi(-((at / 32 % 8) as i32)),
                 24 => normal(random) * 1e-15,
                 25 => normal(random) * 1e-16,
                 26 => f32::from_bits(random.next() as u32 & 0x807f_ffff),
                 27 => f32::from_bits(random.next() as u32 & 0x8000_000f),
-                28 => if random.next() % 2 == 0 { 1e30 } else { -1e30 },
+                28 => {
+                    if random.next() & 1 == 0 {
+                        1e30
+                    } else {
+                        -1e30
+                    }
+                }
                 29 => normal(random) * 1e30,
-                30 => if at % 50 == 0 { 1e30 } else { normal(random) },
+                30 => {
+                    if at % 50 == 0 {
+                        1e30
+                    } else {
+                        normal(random)
+                    }
+                }
                 31 => normal(random).abs() + 3.0,
                 32 => -normal(random).abs() - 0.5,
                 // Any finite value at all.
                 33 => f32::from_bits(random.next() as u32 & 0xbfff_ffff),
                 34 => normal(random) * 1e19,
+                // What a weight of zero may leave out of all range.
+                35 if at % 5 == 0 => normal(random) * 1e10,
+                35 => normal(random),
+                36..39 => f32::from_bits(random.next() as u32 & 0xbfff_ffff),
                 _ => (at % 256) as f32 - 77.0,
             });
         }
@@ -218,7 +252,9 @@ fn values_change_hands_midway() {
             }
         }
     }
-    for special in [0.0, -0.0, 1e-40, -1e-40, 1e38, -1e38, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN] {
+    for special in
+        [0.0, -0.0, 1e-40, -1e-40, 1e38, -1e38, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -f32::NAN]
+    {
         check(special);
     }
     let mut random = Random(0x5eed_0505);

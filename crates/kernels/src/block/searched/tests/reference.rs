@@ -124,7 +124,7 @@ impl Reference {
             codes
         } else {
             let top = if five_bits { 31 } else { 15 };
-            let (d, min, codes) = make_qkx_quants(top, x, w, WEIGHTED_STEPS, false);
+            let (d, min, codes) = make_qkx_quants(top, x, w, WEIGHTED_STEPS, false, true);
             self.out.extend(to_f16(d));
             self.out.extend(to_f16(-min));
             codes
@@ -162,7 +162,7 @@ impl Reference {
             };
             let steps = if importance.is_some() { WEIGHTED_STEPS } else { steps };
             let use_mad = importance.is_none() && self.dtype == DType::Q2K;
-            let (scale, min, codes) = make_qkx_quants(top, x, &w, steps, use_mad);
+            let (scale, min, codes) = make_qkx_quants(top, x, &w, steps, use_mad, importance.is_some());
             found.scales.push(scale);
             found.mins.push(min);
             found.sum_w.push(sum(&w));
@@ -326,7 +326,8 @@ impl Reference {
         }
         let inverse = -128.0 / max;
         let d = through_f16(1.0 / inverse);
-        let scales: Vec<i8> = values.iter().map(|value| nearest_int(inverse * value).min(127) as i8).collect();
+        let scales: Vec<i8> =
+            values.iter().map(|value| nearest_int(inverse * value).min(127) as i8).collect();
         for j in 0..16 {
             let d = d * f32::from(scales[j]);
             Self::requantize(&x[16 * j..][..16], &mut codes[16 * j..], d, 0.0, -32, 31);
@@ -373,7 +374,7 @@ impl Reference {
             .collect();
         let d = -largest_magnitude(&scales) / 32.0;
         let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
-        let codes: Vec<i32> = scales.iter().map(|s| nearest_int(inverse * s).min(31).max(-32)).collect();
+        let codes: Vec<i32> = scales.iter().map(|s| nearest_int(inverse * s).clamp(-32, 31)).collect();
         let (mut high, mut low) = (0u16, [0u8; 4]);
         for (j, code) in codes.iter().enumerate() {
             high |= ((code + 32) as u16 >> 4) << (2 * j);

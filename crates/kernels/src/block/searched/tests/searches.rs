@@ -102,13 +102,14 @@ pub(super) fn make_q3_quants(x: &[f32]) -> (f32, Vec<i32>) {
     (if l2 > 0.0 { lx / l2 } else { 0.0 }, codes.iter().map(|code| code + NMAX).collect())
 }
 
-/// Scale, minimum (to be subtracted) and codes: `make_qkx2_quants`, and `make_qkx3_quants` with weights.
+/// Scale, minimum (to be subtracted) and codes: `make_qkx2_quants`; `make_qkx3_quants` if it is to `cut`.
 pub(super) fn make_qkx_quants(
     nmax: i32,
     x: &[f32],
     w: &[f32],
     (rmin, rdelta, nstep): (f32, f32, i32),
     use_mad: bool,
+    cut: bool,
 ) -> (f32, f32, Vec<i32>) {
     let (mut min, mut max) = (x[0], x[0]);
     let mut sum_w = w[0];
@@ -147,7 +148,12 @@ pub(super) fn make_qkx_quants(
     let mut best: f32 = error(scale, min, &codes);
     for step in 0..=nstep {
         let inverse = (rmin + rdelta * step as f32 + nmax as f32) / (max - min);
-        let tried = quantize(inverse, min);
+        let tried = if cut {
+            let cut = |x: f32| if x > 0.0 { if x < nmax as f32 { x } else { nmax as f32 } } else { 0.0 };
+            x.iter().map(|x| nearest_int(cut(inverse * (x - min)))).collect()
+        } else {
+            quantize(inverse, min)
+        };
         let (mut sum_l, mut sum_l2, mut sum_xl) = (0.0, 0.0, 0.0);
         for ((x, w), code) in x.iter().zip(w).zip(&tried) {
             let l = *code as f32;
@@ -242,7 +248,8 @@ pub(super) fn make_qp_quants(nmax: i32, x: &[f32], w: &[f32]) -> (f32, Vec<u8>) 
     (if l2 > 0.0 { lx / l2 } else { 0.0 }, codes)
 }
 
-pub(super) const VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+pub(super) const VALUES: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// `best_index_int8`.
 pub(super) fn best_index(x: f32) -> usize {
