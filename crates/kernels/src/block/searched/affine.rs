@@ -52,9 +52,9 @@ impl Pick {
 #[inline(always)]
 fn code(x: f32, top: i32, cut: bool) -> f32 {
     if cut {
-        let x = if x < top as f32 { x } else { top as f32 };
-        // NaN was taken for the top, which it is not.
-        round(if x > 0.0 { x } else { 0.0 })
+        // NaN becomes 0.
+        let x = if x > 0.0 { x } else { 0.0 };
+        round(if x < top as f32 { x } else { top as f32 })
     } else {
         nearest(x).min(top).max(0) as f32
     }

@@ -37,7 +37,7 @@ fn normal(random: &mut Random) -> f32 {
 /// Whole rows of all kinds.
 fn rows(random: &mut Random) -> Vec<f32> {
     let mut floats = Vec::new();
-    for row in 0..40 {
+    for row in 0..44 {
         let scale = 2f32.powi((random.next() % 24) as i32 - 16);
         for at in 0..ROW {
             floats.push(match row {
@@ -100,7 +100,12 @@ fn rows(random: &mut Random) -> Vec<f32> {
                 // What a weight of zero may leave out of all range.
                 35 if at % 5 == 0 => normal(random) * 1e10,
                 35 => normal(random),
-                36..39 => f32::from_bits(random.next() as u32 & 0xbfff_ffff),
+                // Nothing but what has no weight.
+                36 if random.next().is_multiple_of(32) => normal(random),
+                36 => 0.0,
+                37 if random.next().is_multiple_of(32) => -normal(random).abs(),
+                37 => 0.0,
+                38..42 => f32::from_bits(random.next() as u32 & 0xbfff_ffff),
                 _ => (at % 256) as f32 - 77.0,
             });
         }
@@ -169,6 +174,24 @@ fn like_ggml_with_weights() {
                 assert_same(&got, &want, dtype, &floats, &format!("weights {kind}, {level:?}"));
             });
         }
+    }
+}
+
+/// A try may have no range, where all that is not zero has no weight: then it has no scale either. That happens to few
+/// groups, so many are tried.
+#[test]
+fn groups_of_few_values() {
+    let mut random = Random(0x5eed_0506);
+    let sparse = |random: &mut Random| if random.next().is_multiple_of(32) { normal(random) } else { 0.0 };
+    let floats: Vec<f32> = (0..1500 * ROW).map(|_| sparse(&mut random)).collect();
+    let weights: Vec<f32> =
+        (0..ROW).map(|at| if at % 3 == 0 { 0.0 } else { uniform(&mut random).abs() * 1e4 }).collect();
+    let (src, weight_bytes) = (to_bytes(&floats), to_bytes(&weights));
+    for dtype in [DType::Q4_1, DType::Q4K, DType::Q2K] {
+        let want = Reference::new(dtype).quantize_weighted(&floats, &weights);
+        let mut got = vec![0; want.len()];
+        weighted_quantizer(dtype).unwrap()(&src, ROW, &weight_bytes, &mut got);
+        assert_same(&got, &want, dtype, &floats, "few values");
     }
 }
 
