@@ -18,6 +18,7 @@ mod dtype;
 mod edits;
 mod glob;
 mod names;
+pub mod quantize;
 mod quantized;
 mod select;
 mod ties;

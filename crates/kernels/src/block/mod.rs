@@ -21,6 +21,7 @@ mod q4_0;
 mod q4_1;
 mod q5;
 mod q8_0;
+mod searched;
 mod ternary;
 
 #[cfg(test)]
@@ -34,14 +35,14 @@ use modelferry_core::dtype::DType;
 type Recode = fn(&[u8], &mut [u8]);
 
 /// Rows to blocks under importance weights: elements, elements per row, weights of a row, blocks.
-type QuantizeWeighted = fn(&[u8], usize, &[u8], &mut [u8]);
+type RecodeRows = fn(&[u8], usize, &[u8], &mut [u8]);
 
 /// The codec of one block-quantized type.
 #[derive(Clone, Copy, Debug)]
 pub struct BlockCodec {
     dtype: DType,
     quantize: Option<Recode>,
-    quantize_weighted: Option<QuantizeWeighted>,
+    quantize_weighted: Option<RecodeRows>,
     dequantize: Recode,
 }
 
@@ -85,8 +86,8 @@ impl BlockCodec {
             DType::Nvfp4 => (Some(fp4::quantize_nv), fp4::dequantize_nv),
             _ => return None,
         };
-        let quantize_weighted = None;
-        Some(BlockCodec { dtype, quantize, quantize_weighted, dequantize })
+        let quantize = quantize.or(searched::quantizer(dtype));
+        Some(BlockCodec { dtype, quantize, quantize_weighted: searched::weighted_quantizer(dtype), dequantize })
     }
 
     /// The type.
