@@ -1,8 +1,10 @@
 //! Block codecs, and pruning, which works on groups too.
 
+mod error;
 mod prune;
 mod q8_0;
 
+pub use error::QuantStats;
 pub use prune::prune_nm;
 
 use modelferry_core::dtype::DType;
