@@ -9,7 +9,7 @@ use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::Shards;
 use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
-use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties, is_castable};
+use modelferry_transform::{Edits, Glob, Quantize, Rename, StripPrefix, Ties, WRITTEN, is_castable};
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -59,7 +59,9 @@ fn convert(options: &Declared) -> Command {
         .arg(text("select", "PATH", "Part of a nested checkpoint that is the model; . for all of it"))
         .arg(flag("keep-optimizer", "Take optimizer, scheduler and other state of the training too"))
         .arg(text("dtype", "TYPE", "Cast floating and block-quantized tensors: f64 f32 f16 bf16 f8_e4m3 …"))
-        .arg(list("keep-dtype", "GLOB", "Tensors that --dtype leaves alone, by target name"))
+        .arg(list("tensor-type", "GLOB=TYPE", "Write these tensors in TYPE, q4_k say, by target name"))
+        .arg(named_path("imatrix", "FILE", "Importance matrix of llama.cpp, for what is quantized"))
+        .arg(list("keep-dtype", "GLOB", "Tensors whose type is left alone, by target name"))
         .arg(list("include", "GLOB", "Take only these tensors, by source name"))
         .arg(list("exclude", "GLOB", "Leave these tensors out, by source name"))
         .arg(list("rename", "REGEX=REPL", "Rewrite names, in order; $1 stands for a group"))
@@ -276,7 +278,9 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
         Ties::from_name(name)
             .ok_or_else(|| Error::usage("--ties: unusable value").expected(expected).found(name))
     });
+    let types = get_all(matches, "tensor-type").map(tensor_type).collect::<Result<_>>()?;
     Ok(Edits {
+        quantize: Quantize { types, importance: None },
         select: get(matches, "select").map(str::to_owned),
         keep_optimizer: matches.get_flag("keep-optimizer"),
         include: globs(matches, "include")?,
@@ -291,6 +295,19 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
         keep_dtype: globs(matches, "keep-dtype")?,
         ties: ties.transpose()?.unwrap_or_default(),
     })
+}
+
+/// One `--tensor-type GLOB=TYPE`.
+fn tensor_type(text: &str) -> Result<(Glob, DType)> {
+    let wrong = |found: &str| {
+        let names: Vec<String> = WRITTEN.iter().map(DType::to_string).collect();
+        Error::usage("--tensor-type: not a type to write").expected(names.join(" ")).found(found)
+    };
+    let (glob, name) = text.rsplit_once('=').ok_or_else(|| {
+        Error::usage("--tensor-type: no '=' before a type").expected("GLOB=TYPE").found(text)
+    })?;
+    let dtype = DType::from_name(&name.to_lowercase()).filter(|dtype| WRITTEN.contains(dtype));
+    Ok((Glob::new(glob)?, dtype.ok_or_else(|| wrong(name))?))
 }
 
 /// `--set`, `--set-file` and `--remove`.

@@ -9,6 +9,7 @@ use modelferry_convert::{Job, Policy, Report};
 use modelferry_core::{Error, Result};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Runs the command and returns its exit code.
 pub(crate) fn run(session: &Session<'_>, matches: &ArgMatches) -> i32 {
@@ -54,6 +55,11 @@ fn convert(
 ) -> Result<()> {
     let mut settings = session.settings.clone();
     settings.sync = matches.get_flag("sync");
+    let mut edits = args::edits(matches)?;
+    let cx = modelferry_convert::Context { settings: &settings, ..session.context() };
+    if let Some(path) = matches.get_one::<PathBuf>("imatrix") {
+        edits.quantize.importance = Some(Arc::new(modelferry_convert::importance(&cx, path)?));
+    }
     let job = Job {
         input: args::get_path(matches, "input"),
         output: args::get_path(matches, "output"),
@@ -61,7 +67,7 @@ fn convert(
         to: args::get(matches, "to").map(str::to_owned),
         options: args::plugin_options(session.registry, matches),
         config: args::config(matches)?,
-        edits: args::edits(matches)?,
+        edits,
         shards: args::shards(matches)?,
         policy: Policy { allow: args::allowed(matches)?, strict: matches.get_flag("strict") },
         dry_run: matches.get_flag("dry-run"),
@@ -71,7 +77,6 @@ fn convert(
     if let Some(path) = report_path {
         check_report_path(matches, path)?;
     }
-    let cx = modelferry_convert::Context { settings: &settings, ..session.context() };
     let _watcher = session.watch("convert");
     modelferry_convert::convert(&cx, &job, report)
 }

@@ -22,6 +22,7 @@ pub mod verify;
 mod capabilities;
 mod config;
 mod host;
+mod importance;
 mod pipeline;
 mod policy;
 mod readback;
@@ -29,6 +30,7 @@ mod sniff;
 mod watched;
 
 pub use host::Asked;
+pub use importance::importance;
 pub use job::{ConfigFrom, Context, Job, PluginOptions, Policy};
 pub use modelferry_hf::config::MAX_BYTES as MAX_CONFIG_BYTES;
 pub use open::{Opened, open};

@@ -4,7 +4,7 @@ use crate::config::Own;
 use crate::host::{EngineHost, Traces};
 use crate::job::{Context, Job};
 use crate::open::{Opened, open_as};
-use crate::report::Report;
+use crate::report::{Quantized, Report};
 use crate::{capabilities, pick, policy, readback};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
@@ -12,7 +12,7 @@ use modelferry_core::options::Options;
 use modelferry_core::plugin::{LayoutRequest, Reader};
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
-use modelferry_engine::{CastStats, Plan, Source, execute};
+use modelferry_engine::{Plan, Seen, Source, execute};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -103,7 +103,8 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         io: Arc::clone(&cx.io),
     };
     execute(&plan, &mut |staged| {
-        let observed = observed(&model, staged.casts);
+        report.quantized = quantized(&model, staged.seen);
+        let observed = observed(&model, staged.seen);
         report.losses.extend(observed.iter().cloned());
         policy::check(&observed, &job.policy, info.format)?;
         if let Some(reader) = verifier {
@@ -128,11 +129,22 @@ fn verifier<'a>(cx: &Context<'a>, format: &'static str) -> Result<&'a dyn Reader
         .ok_or_else(|| Error::unsupported("--verify: there is no reader for this format").format(format))
 }
 
+/// What quantization cost each tensor, in file order.
+fn quantized(model: &Model, seen: &BTreeMap<TensorIdx, Seen>) -> Vec<Quantized> {
+    let quantized = seen.iter().filter(|(_, seen)| seen.quantized.n > 0);
+    let of = |(idx, seen): (&TensorIdx, &Seen)| {
+        let tensor = &model.tensors[*idx];
+        let (rms, largest) = (seen.quantized.rms(), seen.quantized.largest);
+        Quantized { name: tensor.name.clone(), dtype: tensor.dtype, rms, largest }
+    };
+    quantized.map(of).collect()
+}
+
 /// Losses that only the values showed. Underflow is what rounding does to small values, which `--dtype` asked for;
 /// overflow is refused unless allowed by name.
-fn observed(model: &Model, casts: &BTreeMap<TensorIdx, CastStats>) -> Vec<Loss> {
+fn observed(model: &Model, seen: &BTreeMap<TensorIdx, Seen>) -> Vec<Loss> {
     let mut losses = vec![];
-    for (idx, stats) in casts {
+    for (idx, Seen { casts: stats, quantized }) in seen {
         let tensor = &model.tensors[*idx];
         let of = format!("of {} values", tensor.n_elements());
         if stats.overflow > 0 {
@@ -142,6 +154,10 @@ fn observed(model: &Model, casts: &BTreeMap<TensorIdx, CastStats>) -> Vec<Loss> 
         if stats.underflow > 0 {
             let detail = format!("{} {of} become zero in {}", stats.underflow, tensor.dtype);
             losses.push(Loss::observed(LossKind::Underflow, &tensor.name, detail).asked());
+        }
+        if quantized.non_finite > 0 {
+            let detail = format!("{} {of} are NaN or infinite", quantized.non_finite);
+            losses.push(Loss::observed(LossKind::NonFinite, &tensor.name, detail));
         }
     }
     losses

@@ -2,6 +2,7 @@
 
 use crate::host::Asked;
 use crate::json::{self, Failure, Object};
+use modelferry_core::DType;
 use modelferry_core::loss::Loss;
 use serde_json::{Value, json};
 use std::io;
@@ -33,12 +34,34 @@ pub struct Report {
     pub bytes: u64,
     /// Everything dropped, rounded, renamed or re-laid-out.
     pub losses: Vec<Loss>,
+    /// What quantization did to each tensor, once it is done.
+    pub quantized: Vec<Quantized>,
     /// What had to be known about payload.
     pub asked: Vec<Asked>,
     /// Whether it stopped before writing, as it was told to.
     pub is_dry_run: bool,
     /// Tensors read back and compared.
     pub n_verified: Option<usize>,
+}
+
+/// A quantized tensor beside its source.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Quantized {
+    /// Its name in the output.
+    pub name: String,
+    /// The type it is written in.
+    pub dtype: DType,
+    /// Root of the mean square of the differences.
+    pub rms: f64,
+    /// Largest difference.
+    pub largest: f64,
+}
+
+impl Quantized {
+    /// Bits that one element takes, scales included.
+    pub fn bits_per_weight(&self) -> f64 {
+        self.dtype.item_bytes() as f64 * 8.0 / self.dtype.item_elements() as f64
+    }
 }
 
 impl Report {
@@ -59,9 +82,22 @@ impl Report {
         object.list("files", self.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})))?;
         object.field("removed", self.stale.as_slice())?;
         object.list("losses", self.losses.iter().map(json::loss))?;
+        object.list("quantized", self.quantized.iter().map(quantized))?;
         let asked = |asked: &Asked| json!({"question": asked.question, "answer": asked.answer});
         object.list("questions", self.asked.iter().map(asked))?;
         object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))?;
         object.end()
     }
+}
+
+/// Errors with six digits: beyond them sums depend on how the work was cut.
+fn quantized(of: &Quantized) -> Value {
+    let short = |value: f64| format!("{value:.5e}").parse::<f64>().unwrap_or(value);
+    json!({
+        "name": of.name,
+        "dtype": of.dtype.to_string(),
+        "bits_per_weight": of.bits_per_weight(),
+        "rms_error": short(of.rms),
+        "max_error": short(of.largest),
+    })
 }

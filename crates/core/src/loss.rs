@@ -13,6 +13,10 @@ pub enum LossKind {
     Overflow,
     /// A value that is not zero became zero.
     Underflow,
+    /// Values that are NaN or infinite are to be quantized, which knows neither.
+    NonFinite,
+    /// A tensor is quantized to another type than was asked for, because its rows do not hold whole blocks of that.
+    Fallback,
     /// A tensor is not written.
     Tensor,
     /// A tensor is written under another name.
@@ -37,10 +41,12 @@ pub enum LossKind {
 
 impl LossKind {
     /// Every kind.
-    pub const ALL: [LossKind; 13] = [
+    pub const ALL: [LossKind; 15] = [
         LossKind::Dtype,
         LossKind::Overflow,
         LossKind::Underflow,
+        LossKind::NonFinite,
+        LossKind::Fallback,
         LossKind::Tensor,
         LossKind::Name,
         LossKind::TieCopied,
@@ -59,6 +65,8 @@ impl LossKind {
             LossKind::Dtype => "dtype",
             LossKind::Overflow => "overflow",
             LossKind::Underflow => "underflow",
+            LossKind::NonFinite => "non-finite",
+            LossKind::Fallback => "fallback",
             LossKind::Tensor => "tensor",
             LossKind::Name => "name",
             LossKind::TieCopied => "tie-copied",
@@ -80,8 +88,8 @@ impl LossKind {
     /// How bad it is when nobody asked for it.
     pub fn severity(self) -> Severity {
         match self {
-            LossKind::Dtype | LossKind::Overflow | LossKind::Tensor => Severity::Refuse,
-            LossKind::Metadata | LossKind::Tree | LossKind::Asset | LossKind::TieDropped => Severity::Warning,
+            LossKind::Dtype | LossKind::Overflow | LossKind::NonFinite | LossKind::Tensor => Severity::Refuse,
+            LossKind::Fallback | LossKind::Metadata | LossKind::Tree | LossKind::Asset | LossKind::TieDropped => Severity::Warning,
             LossKind::Underflow
             | LossKind::State
             | LossKind::Name

@@ -37,26 +37,34 @@ pub(crate) fn is_exact(from: DType, to: DType) -> bool {
     }
 }
 
-/// Casts floating and block-quantized tensors to `edits.dtype`, except those that `edits.keep_dtype` names.
-pub(crate) fn cast(model: &mut Model, edits: &Edits, limits: &Limits, losses: &mut Vec<Loss>) -> Result<()> {
-    let Some(to) = edits.dtype else {
-        return match edits.keep_dtype.first() {
-            Some(glob) => {
-                Err(Error::usage("--keep-dtype: there is no --dtype to keep from").found(glob.text()))
-            }
-            None => Ok(()),
-        };
-    };
+/// Per tensor, whether `--keep-dtype` names it.
+pub(crate) fn kept(model: &Model, edits: &Edits) -> Result<Vec<bool>> {
+    let changes = edits.dtype.is_some() || !edits.quantize.types.is_empty();
+    if let Some(glob) = edits.keep_dtype.first().filter(|_| !changes) {
+        return Err(Error::usage("--keep-dtype: there is no --dtype to keep from").found(glob.text()));
+    }
+    let mut used = vec![false; edits.keep_dtype.len()];
+    let kept = model.tensors.iter().map(|tensor| any_match(&edits.keep_dtype, &mut used, &tensor.name));
+    let kept = kept.collect();
+    all_used("--keep-dtype", &edits.keep_dtype, &used)?;
+    Ok(kept)
+}
+
+/// Casts floating and block-quantized tensors to `edits.dtype`, except those that are `kept`.
+pub(crate) fn cast(
+    model: &mut Model,
+    edits: &Edits,
+    kept: &[bool],
+    limits: &Limits,
+    losses: &mut Vec<Loss>,
+) -> Result<()> {
+    let Some(to) = edits.dtype else { return Ok(()) };
     if !is_castable(to) {
         return Err(Error::usage("--dtype: not a floating-point type").found(to));
     }
-    let mut used = vec![false; edits.keep_dtype.len()];
-    let mut touched = Vec::with_capacity(model.tensors.len());
-    for tensor in &model.tensors {
-        let kept = any_match(&edits.keep_dtype, &mut used, &tensor.name);
-        touched.push(!kept && holds_floats(tensor.dtype) && tensor.dtype != to);
-    }
-    all_used("--keep-dtype", &edits.keep_dtype, &used)?;
+    let tensors = model.tensors.iter().zip(kept);
+    let touched = tensors.map(|(tensor, kept)| !kept && holds_floats(tensor.dtype) && tensor.dtype != to);
+    let touched: Vec<bool> = touched.collect();
     quantized::refuse(model, &touched, limits)?;
     let any_touched = touched.contains(&true);
 

@@ -1,6 +1,7 @@
 //! What the user asks to be changed.
 
 use crate::glob::Glob;
+use crate::quantize::Quantize;
 use modelferry_core::{DType, Error, Result};
 use regex::Regex;
 
@@ -22,8 +23,10 @@ pub struct Edits {
     pub rename: Vec<Rename>,
     /// Type that floating tensors are cast to.
     pub dtype: Option<DType>,
-    /// Target names that keep their type whatever `dtype` says.
+    /// Target names that keep their type whatever `dtype` and `quantize` say.
     pub keep_dtype: Vec<Glob>,
+    /// What is quantized.
+    pub quantize: Quantize,
     /// What becomes of ties.
     pub ties: Ties,
 }

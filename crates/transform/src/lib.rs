@@ -18,7 +18,7 @@ mod dtype;
 mod edits;
 mod glob;
 mod names;
-pub mod quantize;
+mod quantize;
 mod quantized;
 mod select;
 mod ties;
@@ -27,6 +27,7 @@ mod tree;
 pub use dtype::{holds_floats, is_castable};
 pub use edits::{Edits, Rename, StripPrefix, Ties};
 pub use glob::Glob;
+pub use quantize::{Importance, Quantize, WRITTEN};
 pub use select::select;
 
 use modelferry_core::Result;
@@ -58,7 +59,12 @@ pub fn apply(
     names::choose(&mut model, edits, &mut losses)?;
     names::strip(&mut model, edits, &wrappers, &mut losses)?;
     names::rename(&mut model, edits, &mut losses)?;
-    dtype::cast(&mut model, edits, host.limits(), &mut losses)?;
+    // What is quantized is not cast before: it is rounded once.
+    let mut kept = dtype::kept(&model, edits)?;
+    let choices = quantize::choose(&model, &edits.quantize, &kept)?;
+    kept.iter_mut().zip(&choices).for_each(|(kept, choice)| *kept |= choice.is_some());
+    dtype::cast(&mut model, edits, &kept, host.limits(), &mut losses)?;
+    quantize::apply(&mut model, &edits.quantize, choices, host.limits(), &mut losses)?;
     ties::settle(&mut model, edits.ties, target_ties, host, &mut losses)?;
     Ok((model, losses))
 }

@@ -311,10 +311,10 @@ impl Arena {
                 .found(format_args!("{row} elements in a row")));
         }
         if let Some(weights) = weights.map(|id| &self[id])
-            && (weights.dtype != DType::F32 || weights.n != row)
+            && (weights.dtype != DType::F32 || !shares_out(n_elements, row, weights.n))
         {
             return Err(Error::malformed("importance weights do not fit a row")
-                .expected(format_args!("{row} items of f32"))
+                .expected(format_args!("{row} items of f32, or of each matrix of a stack"))
                 .found(format_args!("{} items of {}", weights.n, weights.dtype)));
         }
         self.push(n, dtype, Op::Block { f, of, row, weights })
@@ -378,6 +378,16 @@ fn coalesce(dims: &[Dim]) -> Box<[Dim]> {
         }
     }
     joined.into()
+}
+
+/// Whether `n_weights` importance weights are a row's, or one row's for each of several matrices of equally many rows.
+fn shares_out(n_elements: u64, row: u64, n_weights: u64) -> bool {
+    match (n_elements.checked_div(row), n_weights.checked_div(row)) {
+        (Some(n_rows), Some(n_matrices)) => {
+            n_weights.is_multiple_of(row) && n_matrices > 0 && n_rows.is_multiple_of(n_matrices)
+        }
+        _ => n_weights == row,
+    }
 }
 
 /// Two parts that overlap, if any do. Sweeps along the first axis, so that only parts that share a stretch of it are

@@ -136,7 +136,8 @@ pub enum Op {
         of: NodeId,
         /// Elements in one row of the tensor.
         row: u64,
-        /// Importance of each element of a row, `f32`, `row` items.
+        /// Importance of each element of a row, `f32`: `row` items for all rows, or as many for each of several
+        /// matrices that are stacked.
         weights: Option<NodeId>,
     },
     /// One item from every `group` consecutive items, folded over fixed chunks in index order.

@@ -89,6 +89,11 @@ impl Facts {
                         ..joined
                     }
                 }
+                Op::Block { f: BlockFn::Quantize, of: child, row, weights: Some(_) } => {
+                    // Whole rows are made, whatever is wanted of them.
+                    let fact = of(*child);
+                    Fact { linear: true, scratch: fact.scratch.saturating_add(8), ..fact }
+                }
                 Op::Block { f, of: child, .. } => {
                     let fact = of(*child);
                     let (per_item, over) = match f {

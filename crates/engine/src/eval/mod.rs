@@ -13,10 +13,11 @@ use claims::Claims;
 pub(crate) use cost::Facts;
 use cursor::Cursors;
 use gather::{gather, scatter};
-use modelferry_core::expr::{Arena, ByteOrder, NodeId, Op, Packing};
+use modelferry_core::expr::{Arena, BlockFn, ByteOrder, NodeId, Op, Packing};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::model::Model;
 use modelferry_core::{DType, Error, Result};
+use modelferry_kernels::block::{BlockCodec, QuantStats};
 use modelferry_kernels::cast::{CastStats, Caster};
 use modelferry_kernels::pack::unpack;
 use modelferry_kernels::strided::StrideDim;
@@ -43,19 +44,35 @@ pub(crate) struct Evaluator<'a> {
     cursors: Cursors,
 }
 
-/// What one thread carries from fill to fill: spare buffers, a cap on them, and what the casts have met.
+/// What filling a tensor has shown of its values.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// What the casts met.
+    pub casts: CastStats,
+    /// What quantization cost.
+    pub quantized: QuantStats,
+}
+
+impl std::ops::AddAssign for Seen {
+    fn add_assign(&mut self, other: Seen) {
+        self.casts += other.casts;
+        self.quantized += other.quantized;
+    }
+}
+
+/// What one thread carries from fill to fill: spare buffers, a cap on them, and what the values have shown.
 pub(crate) struct Cx {
     spare: Vec<Vec<u8>>,
     /// Largest scratch buffer of one step, in bytes.
     pub(crate) cap: usize,
-    pub(crate) stats: CastStats,
+    pub(crate) seen: Seen,
     /// Casts met so far: some carry tables that are worth keeping.
     casters: Vec<Caster>,
 }
 
 impl Cx {
     pub(crate) fn new(cap: usize) -> Cx {
-        Cx { spare: vec![], cap: cap.max(4096), stats: CastStats::default(), casters: vec![] }
+        Cx { spare: vec![], cap: cap.max(4096), seen: Seen::default(), casters: vec![] }
     }
 
     /// A buffer of `len` bytes of any content.
@@ -83,7 +100,16 @@ impl Cx {
                 self.casters.len() - 1
             }
         };
-        self.casters[idx].run(src, dst, &mut self.stats);
+        self.casters[idx].run(src, dst, &mut self.seen.casts);
+        Ok(())
+    }
+
+    /// Notes what quantizing dense f32 `before` to `blocks` has cost.
+    pub(crate) fn quantized(&mut self, codec: BlockCodec, before: &[u8], blocks: &[u8]) -> Result<()> {
+        let mut after = self.take(before.len())?;
+        codec.dequantize(blocks, &mut after);
+        self.seen.quantized += QuantStats::of(before, &after);
+        self.give(after);
         Ok(())
     }
 
@@ -186,6 +212,9 @@ impl<'a> Evaluator<'a> {
             Op::Assemble { shape, pieces } => self.fill_assembled(shape, pieces, access, out, cx),
             Op::Gather { of, unit, index } => self.fill_gathered(*of, *unit, index, access, out, cx),
             Op::Map { f, args } => self.fill_mapped(*f, args.ids(), node.dtype, access, out, cx),
+            Op::Block { f: BlockFn::Quantize, of, row, weights: Some(weights) } => {
+                self.fill_weighted(*of, *row, *weights, id, access, out, cx)
+            }
             Op::Block { f, of, .. } => self.fill_blocks(*f, *of, id, access, out, cx),
             Op::Reduce { f, of, group } => gather(cx, access, item, out, &mut |cx, at, run, _| {
                 self.fill_reduced(*f, *of, *group, at, run, item, cx)

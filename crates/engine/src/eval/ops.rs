@@ -175,10 +175,6 @@ impl Evaluator<'_> {
     ) -> Result<()> {
         let dtype = self.nodes()[id].dtype;
         let from = self.nodes()[of].dtype;
-        let codec = |dtype: DType| {
-            BlockCodec::new(dtype)
-                .ok_or_else(|| Error::unsupported("no codec for this block type yet").found(dtype))
-        };
         match f {
             BlockFn::Quantize => {
                 let codec = codec(dtype)?;
@@ -188,8 +184,9 @@ impl Evaluator<'_> {
                     let result =
                         self.fill(of, &dense.resized(item, grain * 4).widen(grain, 4), &mut floats, cx);
                     codec.quantize(&floats, out);
+                    let noted = cx.quantized(codec, &floats, out);
                     cx.give(floats);
-                    result
+                    result.and(noted)
                 })
             }
             BlockFn::Dequantize => {
@@ -231,6 +228,61 @@ impl Evaluator<'_> {
                 })
             }
         }
+    }
+
+    /// Quantizes with importance weights, whole rows at a time: some codecs weigh by what their row holds.
+    #[allow(clippy::too_many_arguments, reason = "the node's own fields, spread out")]
+    pub(super) fn fill_weighted(
+        &self,
+        of: NodeId,
+        row: u64,
+        weights: NodeId,
+        id: NodeId,
+        access: &Access,
+        out: &mut [u8],
+        cx: &mut Cx,
+    ) -> Result<()> {
+        let node = &self.nodes()[id];
+        if node.n == 0 {
+            return Ok(());
+        }
+        let codec = codec(node.dtype)?;
+        let item = node.dtype.item_bytes() as usize;
+        let per_row = row / node.dtype.item_elements();
+        let n_rows = node.n / per_row;
+        let n_matrices = self.nodes()[weights].n / row;
+        let per_matrix = n_rows / n_matrices;
+        let mut importance = cx.take(row as usize * 4)?;
+        let mut loaded = None;
+        let result = gather(cx, access, item, out, &mut |cx, at, run, _| {
+            let mut floats = cx.take(row as usize * 4)?;
+            let mut blocks = cx.take(per_row as usize * item)?;
+            let mut done = 0;
+            while done < run.len() {
+                let first = at + (done / item) as u64;
+                let line = first / per_row;
+                let matrix = line / per_matrix;
+                if loaded != Some(matrix) {
+                    self.fill_run(weights, matrix * row, row as usize, &mut importance, cx)?;
+                    loaded = Some(matrix);
+                }
+                self.fill_run(of, line * row, row as usize, &mut floats, cx)?;
+                codec.quantize_weighted(&floats, row as usize, &importance, &mut blocks);
+                let skip = (first % per_row) as usize * item;
+                let len = (blocks.len() - skip).min(run.len() - done);
+                run[done..done + len].copy_from_slice(&blocks[skip..skip + len]);
+                done += len;
+                // A row that tiles share is noted by the one that has its start.
+                if skip == 0 {
+                    cx.quantized(codec, &floats, &blocks)?;
+                }
+            }
+            cx.give(floats);
+            cx.give(blocks);
+            Ok(())
+        });
+        cx.give(importance);
+        result
     }
 
     /// Folds groups `at..` of `group` items, one item of `out` each.
@@ -313,6 +365,10 @@ fn fold(f: ReduceFn, dtype: DType, out: &mut [u8], each_chunk: &mut EachChunk<'_
     })?;
     whole.unwrap_or(empty).finish(out);
     Ok(())
+}
+
+fn codec(dtype: DType) -> Result<BlockCodec> {
+    BlockCodec::new(dtype).ok_or_else(|| Error::unsupported("no codec for this block type").found(dtype))
 }
 
 fn no_kernel(f: ScalarFn, dtype: DType) -> Error {

@@ -66,7 +66,7 @@ impl Job<'_> {
                         Piece::Tensor { idx, bytes, packing } => {
                             self.fill_packed(*idx, bytes.start + skip, *packing, &mut out[place], cx)
                                 .map_err(|error| error.tensor(&self.model().tensors[*idx].name))?;
-                            self.note_casts(*idx, cx);
+                            self.note(*idx, cx);
                         }
                     }
                 }

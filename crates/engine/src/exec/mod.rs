@@ -7,7 +7,7 @@ mod write;
 
 use crate::control::{Control, Settings};
 use crate::disk::DiskInputs;
-use crate::eval::{Cx, Evaluator, Source};
+use crate::eval::{Cx, Evaluator, Seen, Source};
 use crate::io::{File, Io};
 use crate::publish::{Allocate, Output, Replace, Staging, Sync as SyncWhen, remove_leftovers};
 use crate::space;
@@ -17,7 +17,6 @@ use modelferry_core::inputs::FileId;
 use modelferry_core::layout::{DigestAlgo, Layout, PatchForm};
 use modelferry_core::model::{Model, TensorIdx};
 use modelferry_core::{Error, Result};
-use modelferry_kernels::cast::CastStats;
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -49,8 +48,8 @@ pub struct Plan<'a> {
 /// A complete output under its temporary name, and what writing it has shown.
 pub struct Staged<'a> {
     staging: &'a Staging,
-    /// Per tensor with casts, what they met.
-    pub casts: &'a BTreeMap<TensorIdx, CastStats>,
+    /// Per tensor with casts or quantization, what they met.
+    pub seen: &'a BTreeMap<TensorIdx, Seen>,
 }
 
 impl Staged<'_> {
@@ -70,8 +69,9 @@ impl Staged<'_> {
 pub struct Outcome {
     /// Published files and their lengths, in layout order.
     pub files: Vec<(PathBuf, u64)>,
-    /// Per tensor with casts, what they met; a value that an expression evaluates twice is counted twice.
-    pub casts: BTreeMap<TensorIdx, CastStats>,
+    /// Per tensor with casts or quantization, what they met; a value that an expression evaluates twice is counted
+    /// twice.
+    pub seen: BTreeMap<TensorIdx, Seen>,
     /// Values of the layout's digests, in its order, as bytes in the order they are written.
     pub digests: Vec<Vec<u8>>,
 }
@@ -134,14 +134,14 @@ pub fn execute(plan: &Plan<'_>, approve: &mut dyn FnMut(&Staged<'_>) -> Result<(
     job.evaluator.check_claims(&|id| node_used[id.idx()], &mut cx)?;
     let digests = job.finish_digests(&mut cx)?;
     plan.inputs.check_unchanged()?;
-    let casts = std::mem::take(&mut *lock(&job.casts));
+    let seen = std::mem::take(&mut *lock(&job.seen));
     drop(job);
-    approve(&Staged { staging: &staging, casts: &casts })?;
+    approve(&Staged { staging: &staging, seen: &seen })?;
     plan.control.check()?;
     let published =
         staging.publish(if plan.settings.sync { SyncWhen::Always } else { SyncWhen::Replacing })?;
     let files = published.into_iter().zip(lengths).map(|(path, (_, len))| (path, len)).collect();
-    Ok(Outcome { files, casts, digests })
+    Ok(Outcome { files, seen, digests })
 }
 
 /// A run under way: what its threads share.
@@ -153,7 +153,7 @@ struct Job<'a> {
     sparse: bool,
     shares_blocks: bool,
     crcs: Crcs,
-    casts: Mutex<BTreeMap<TensorIdx, CastStats>>,
+    seen: Mutex<BTreeMap<TensorIdx, Seen>>,
     behind: write::WriteBehind,
 }
 
@@ -175,7 +175,7 @@ impl<'a> Job<'a> {
             sparse,
             shares_blocks,
             crcs: Crcs::of(plan.layout),
-            casts: Mutex::default(),
+            seen: Mutex::default(),
             behind: write::WriteBehind::new(plan, total),
         }
     }

@@ -43,7 +43,7 @@ impl<'j> Worker<'j> {
                 self.buffer.resize(tile.n() * item as usize, 0);
                 job.fill_box(idx, &tile, packing, &mut self.buffer, &mut self.cx)
                     .map_err(|error| error.tensor(&tensor.name))?;
-                job.note_casts(idx, &mut self.cx);
+                job.note(idx, &mut self.cx);
                 for (at, from, n) in tile.runs() {
                     let bytes = &self.buffer[from * item as usize..][..n * item as usize];
                     job.put(file, base + at * item, bytes)?;
@@ -69,11 +69,11 @@ impl<'j> Worker<'j> {
 }
 
 impl Job<'_> {
-    /// Moves what the casts of a fill have met to the tensor they were made for.
-    pub(super) fn note_casts(&self, idx: usize, cx: &mut Cx) {
-        let stats = std::mem::take(&mut cx.stats);
-        if stats != Default::default() {
-            *lock(&self.casts).entry(idx).or_default() += stats;
+    /// Moves what a fill has shown to the tensor that it was made for.
+    pub(super) fn note(&self, idx: usize, cx: &mut Cx) {
+        let seen = std::mem::take(&mut cx.seen);
+        if seen != Default::default() {
+            *lock(&self.seen).entry(idx).or_default() += seen;
         }
     }
 

@@ -7,6 +7,7 @@
 #[macro_use]
 mod decode;
 mod encode;
+mod error;
 mod fp4;
 mod grids;
 mod iq1;
@@ -27,6 +28,7 @@ mod ternary;
 #[cfg(test)]
 mod tests;
 
+pub use error::QuantStats;
 pub use prune::prune_nm;
 
 use modelferry_core::dtype::DType;
