@@ -22,5 +22,7 @@ pub fn files() -> Registry {
     npz_writer::register(&mut registry);
     pytorch_reader::register(&mut registry);
     pytorch_writer::register(&mut registry);
+    gguf_reader::register(&mut registry);
+    gguf_writer::register(&mut registry);
     registry
 }

@@ -20,6 +20,9 @@ pub(crate) fn run(session: &Session<'_>, matches: &ArgMatches) -> i32 {
         for line in loss_lines(&report.losses) {
             output::message(&line);
         }
+        for note in &report.notes {
+            output::message(&format!("note: {}", printable(note)));
+        }
     }
     let error = result.err();
     let failure = error.as_ref().map(|error| Failure { error, code: session.code(error) });

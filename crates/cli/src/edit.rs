@@ -71,7 +71,7 @@ fn line(change: &Changed) -> String {
     let key = printable(&change.key);
     let shown = |value: &Value| match value {
         Value::Text(text) => format!("{:?}", shortened(text, 60)),
-        other => format!("{other:?}"),
+        other => shortened(&printable(&other.to_string()), 60),
     };
     match (&change.before, &change.after) {
         (Some(before), Some(after)) => format!("changed  {key}: {} (was {})", shown(after), shown(before)),

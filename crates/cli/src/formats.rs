@@ -6,7 +6,7 @@ use crate::session::Session;
 use crate::text::plural;
 use modelferry_convert::json::{self, Object};
 use modelferry_core::options::{OptionKind, OptionSpec};
-use modelferry_core::plugin::{Carries, Place, ReaderInfo, WriterInfo};
+use modelferry_core::plugin::{Carries, MetadataForm, Place, ReaderInfo, WriterInfo};
 use modelferry_core::registry::Registry;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -99,7 +99,7 @@ fn carried(info: &WriterInfo) -> [(&'static str, Carries); 6] {
     [
         ("names", info.names),
         ("ties", info.ties),
-        ("metadata", info.metadata),
+        ("metadata", if info.metadata == MetadataForm::None { Carries::No } else { Carries::Yes }),
         ("shards", info.shards),
         ("tree", info.tree),
         ("assets", info.assets),
@@ -142,6 +142,11 @@ fn write_json(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
             "max_rank": info.max_rank,
             "max_tensors": info.max_tensors,
             "carries": Value::Object(carries.into_iter().collect()),
+            "metadata": match info.metadata {
+                MetadataForm::None => Value::Null,
+                MetadataForm::Text => "text".into(),
+                MetadataForm::Typed => "typed".into(),
+            },
             "options": options(info.options),
         })
     };

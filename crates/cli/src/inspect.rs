@@ -113,7 +113,7 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
         .take(8)
         .map(|(key, value)| match value {
             Metadata::Text(text) => format!("{}: {}", printable(key), shortened(&printable(text), 40)),
-            other => format!("{}: {other:?}", printable(key)),
+            other => format!("{}: {}", printable(key), shortened(&printable(&other.to_string()), 40)),
         })
         .collect();
     match (metadata.len(), model.metadata.len()) {

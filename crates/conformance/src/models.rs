@@ -9,7 +9,7 @@ use modelferry_core::dtype::{Class, DType};
 use modelferry_core::error::{Error, Result};
 use modelferry_core::expr::{BlockFn, Codec, Dim, NodeId, Packing, Part, ReduceFn, volume};
 use modelferry_core::inputs::{FileId, MemInputs};
-use modelferry_core::model::{Model, Value};
+use modelferry_core::model::{List, Model, Value, ValueType};
 use modelferry_core::plugin::Shards;
 use std::io::Write as _;
 
@@ -185,6 +185,40 @@ const TABLE: &[(&str, Build)] = &[
             .model
             .metadata
             .extend(entries.map(|(key, value)| (key.to_owned(), Value::Text(value.to_owned()))));
+        draft.plain("x", DType::F32, &[2])
+    }),
+    ("metadata-typed", |draft| {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let list = |kind, items: &[Value]| List::of(kind, items).map(Value::List);
+        let mut add = |key: &str, value| draft.model.metadata.push((key.to_owned(), value));
+        add("text", text("größe"));
+        add("bytes", Value::text(vec![b'a', 0xff, 0]));
+        add("bool", Value::Bool(true));
+        add("u8", Value::U8(255));
+        add("i8", Value::I8(-128));
+        add("u16", Value::U16(0x1234));
+        add("i16", Value::I16(-2));
+        add("u32", Value::U32(1 << 31));
+        add("i32", Value::I32(i32::MIN));
+        add("u64", Value::U64(u64::MAX));
+        add("i64", Value::I64(-1));
+        add("f32", Value::F32(0.1));
+        add("f64", Value::F64(1e300));
+        add("nan", Value::F32(f32::NAN));
+        let texts = [text("one"), text(""), Value::text(vec![0xc0])];
+        let long: Vec<Value> = (0..10_000).map(|idx| text(&format!("token {idx}"))).collect();
+        let lists = [
+            ("texts", list(ValueType::Text, &texts)),
+            ("many texts", list(ValueType::Text, &long)),
+            ("no texts", list(ValueType::Text, &[])),
+            ("bools", list(ValueType::Bool, &[Value::Bool(false), Value::Bool(true)])),
+            ("numbers", list(ValueType::I16, &[Value::I16(1), Value::I16(-2)])),
+            ("floats", list(ValueType::F32, &[Value::F32(-0.0), Value::F32(f32::INFINITY)])),
+            ("no numbers", list(ValueType::U64, &[])),
+        ];
+        for (key, list) in lists {
+            add(key, list.ok_or_else(|| Error::malformed("a list of several types").found(key))?);
+        }
         draft.plain("x", DType::F32, &[2])
     }),
 ];

@@ -9,7 +9,7 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView};
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{
-    Carries, Host, LayoutRequest, Place, Reader, ReaderInfo, Verdict, Writer, WriterInfo,
+    Carries, Host, LayoutRequest, MetadataForm, Place, Reader, ReaderInfo, Verdict, Writer, WriterInfo,
 };
 use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
@@ -55,7 +55,7 @@ static WRITER: WriterInfo = WriterInfo {
     max_tensors: 100,
     names: Carries::Yes,
     ties: Carries::No,
-    metadata: Carries::No,
+    metadata: MetadataForm::None,
     tree: Carries::No,
     assets: Carries::No,
     shards: Carries::No,

@@ -1,8 +1,9 @@
 //! What the target can hold, checked before its writer is asked.
 
+use modelferry_core::error::listed;
 use modelferry_core::loss::{Loss, LossKind};
-use modelferry_core::model::ModelView;
-use modelferry_core::plugin::{Carries, Shards, WriterInfo};
+use modelferry_core::model::{ModelView, TensorView};
+use modelferry_core::plugin::{Carries, MetadataForm, Shards, WriterInfo};
 use modelferry_core::tree::beside_tensors;
 use modelferry_core::{Error, Result};
 
@@ -30,31 +31,26 @@ pub(crate) fn check(
         ));
     }
     let mut losses = vec![];
-    for tensor in view.tensors() {
-        if !info.dtypes.contains(&tensor.dtype()) {
-            let known: Vec<String> = info.dtypes.iter().map(ToString::to_string).collect();
-            let error = Error::target("the format cannot store this type")
-                .tensor(tensor.name())
-                .expected(known.join(" "))
-                .found(tensor.dtype());
-            let hint = if modelferry_transform::holds_floats(tensor.dtype()) {
-                "cast it with --dtype, or leave it out with --exclude"
-            } else {
-                "leave it out with --exclude"
-            };
-            return Err(named(error.hint(hint)));
-        }
-        if tensor.shape().len() > info.max_rank {
-            return Err(named(
-                Error::target("the format cannot store so many dimensions")
-                    .tensor(tensor.name())
-                    .expected(format_args!("at most {}", info.max_rank))
-                    .found(tensor.shape().len()),
-            ));
-        }
-        // Names are the writer's to speak of: one without a place for them may still come back, from the file's name.
+    // Names are the writer's to speak of: one without a place for them may still come back, from the file's name.
+    let unfit = |tensor: &TensorView<'_>| !info.dtypes.contains(&tensor.dtype());
+    if let Some(first) = view.tensors().find(unfit) {
+        let known: Vec<String> = info.dtypes.iter().map(ToString::to_string).collect();
+        let found = with_others(view, first, unfit, |tensor| tensor.dtype().to_string());
+        let hint = if modelferry_transform::holds_floats(first.dtype()) {
+            "cast it with --dtype, or leave it out with --exclude"
+        } else {
+            "leave it out with --exclude"
+        };
+        let error = Error::target("the format cannot store this type").tensor(first.name());
+        return Err(named(error.expected(known.join(" ")).found(found).hint(hint)));
     }
-    if info.metadata == Carries::No {
+    let unfit = |tensor: &TensorView<'_>| tensor.shape().len() > info.max_rank;
+    if let Some(first) = view.tensors().find(unfit) {
+        let found = with_others(view, first, unfit, |tensor| tensor.shape().len().to_string());
+        let error = Error::target("the format cannot store so many dimensions").tensor(first.name());
+        return Err(named(error.expected(format_args!("at most {}", info.max_rank)).found(found)));
+    }
+    if info.metadata == MetadataForm::None {
         for (key, _) in view.metadata() {
             losses.push(Loss::declared(
                 LossKind::Metadata,
@@ -83,4 +79,17 @@ pub(crate) fn check(
         return Err(named(Error::plugin("a tie is left for a format that holds none")));
     }
     Ok(losses)
+}
+
+/// What is wrong with the first tensor, and with the others: a user who has to leave some out wants to know all.
+fn with_others(
+    view: &ModelView<'_>,
+    first: TensorView<'_>,
+    unfit: impl Fn(&TensorView<'_>) -> bool,
+    what: impl Fn(&TensorView<'_>) -> String,
+) -> String {
+    let others = view.tensors().filter(unfit).skip(1);
+    let others = listed(others.map(|tensor| format!("{} ({})", tensor.name(), what(&tensor))));
+    let found = what(&first);
+    if others.is_empty() { found } else { format!("{found}, and so in {others}") }
 }

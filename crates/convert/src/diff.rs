@@ -262,22 +262,19 @@ fn as_numbers(model: &mut Model, idx: TensorIdx) -> Result<()> {
 }
 
 fn metadata_changes(a: &Model, b: &Model) -> Vec<MetadataChange> {
-    let text = |value: &Metadata| match value {
-        Metadata::Text(text) => text.clone(),
-        other => format!("{other:?}"),
-    };
-    let get = |model: &Model, key: &str| {
-        model.metadata.iter().find(|(known, _)| known == key).map(|(_, value)| text(value))
-    };
+    // Long lists are shown by their first items, which may be equal where the lists are not.
+    let text = |value: Option<&Metadata>| value.map(ToString::to_string);
     let mut changes = vec![];
-    for (key, value) in &a.metadata {
-        let (a, b) = (Some(text(value)), get(b, key));
+    let keys = a.metadata.iter().chain(b.metadata.iter().filter(|(key, _)| find(a, key).is_none()));
+    for (key, _) in keys {
+        let (a, b) = (find(a, key), find(b, key));
         if a != b {
-            changes.push(MetadataChange { key: key.clone(), a, b });
+            changes.push(MetadataChange { key: key.clone(), a: text(a), b: text(b) });
         }
     }
-    for (key, value) in b.metadata.iter().filter(|(key, _)| get(a, key).is_none()) {
-        changes.push(MetadataChange { key: key.clone(), a: None, b: Some(text(value)) });
-    }
     changes
+}
+
+fn find<'m>(model: &'m Model, key: &str) -> Option<&'m Metadata> {
+    model.metadata.iter().find(|(known, _)| known == key).map(|(_, value)| value)
 }

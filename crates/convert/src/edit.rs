@@ -6,19 +6,20 @@
 
 use crate::host::{EngineHost, Traces};
 use crate::job::{Context, PluginOptions};
-use crate::json::{self, Failure, Object};
+use crate::json::{self, Failure, MetadataValue, Object};
+use crate::metadata::{Wanted, split_type};
 use crate::open::{Opened, open, read};
 use modelferry_core::expr::Op;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::layout::Layout;
 use modelferry_core::model::{Model, ModelView, Value};
-use modelferry_core::plugin::{Carries, Reader, Writer};
+use modelferry_core::plugin::{MetadataForm, Reader, Writer};
 use modelferry_core::{Error, Result};
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::io::{FileKind, Follow, failed, look, retry};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
 use modelferry_engine::{Plan, execute};
-use serde_json::json;
+use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,9 +30,9 @@ use std::sync::Arc;
 pub enum Change {
     /// The key gets this value: in its place if it is there, else at the end.
     Set {
-        /// The key.
+        /// The key, or for a format whose values have types, `KEY:TYPE`.
         key: String,
-        /// The value as text; it takes the type that the key's value has.
+        /// The value as text, a list as JSON; it takes the type that the key's value has, else that of text.
         text: String,
     },
     /// The key goes.
@@ -117,7 +118,7 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
     let writer = cx.registry.writer(format).map_err(|_| {
         named(Error::target("metadata of this format cannot be edited, for there is no writer for it"))
     })?;
-    if writer.info().metadata == Carries::No {
+    if writer.info().metadata == MetadataForm::None {
         return Err(named(Error::target("the format holds no metadata")));
     }
     refuse_several(&opened).map_err(named)?;
@@ -127,7 +128,7 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
         remove_leftovers(&*cx.io, &job.path);
     }
     let before = opened.model.metadata.clone();
-    apply(&mut opened.model, &job.changes).map_err(named)?;
+    apply(&mut opened.model, &job.changes, writer.info().metadata).map_err(named)?;
     report.changes = changed(&before, &opened.model.metadata);
     report.metadata.clone_from(&opened.model.metadata);
     report.bytes_before = opened.inputs.len(opened.inputs.root());
@@ -182,7 +183,7 @@ fn check_changes(changes: &[Change]) -> Result<()> {
             return Err(Error::usage("a metadata key is empty").expected("KEY=VALUE"));
         }
         if !keys.insert(change.key()) {
-            return Err(Error::usage("a metadata key is changed twice").found(change.key()));
+            return Err(twice(change.key()));
         }
     }
     Ok(())
@@ -233,17 +234,31 @@ fn refuse_several(opened: &Opened) -> Result<()> {
 }
 
 /// Changes the metadata of a model.
-fn apply(model: &mut Model, changes: &[Change]) -> Result<()> {
+fn apply(model: &mut Model, changes: &[Change], form: MetadataForm) -> Result<()> {
+    let mut done = BTreeSet::new();
     for change in changes {
-        let key = change.key();
-        let at = model.metadata.iter().position(|(known, _)| known == key);
-        match (change, at) {
+        let at = |key: &str| model.metadata.iter().position(|(known, _)| known == key);
+        // A key that is there is meant as it stands, whatever it ends in.
+        let typed =
+            split_type(change.key()).filter(|_| form == MetadataForm::Typed && at(change.key()).is_none());
+        let (key, wanted) = match (change, typed) {
+            (Change::Set { .. }, Some((key, wanted))) => (key, Some(wanted)),
+            _ => (change.key(), None),
+        };
+        if !done.insert(key) {
+            return Err(twice(key));
+        }
+        match (change, at(key)) {
             (Change::Set { text, .. }, Some(at)) => {
                 let value = &mut model.metadata[at].1;
-                *value = typed(key, text, Some(value))?;
+                *value = value_of(key, text, wanted.unwrap_or(Wanted::of(value)))?;
             }
             (Change::Set { text, .. }, None) => {
-                model.metadata.push((key.to_owned(), typed(key, text, None)?));
+                let value = match wanted {
+                    Some(wanted) => value_of(key, text, wanted)?,
+                    None => Value::Text(text.clone()),
+                };
+                model.metadata.push((key.to_owned(), value));
             }
             (Change::Remove { .. }, Some(at)) => drop(model.metadata.remove(at)),
             (Change::Remove { .. }, None) => {
@@ -259,13 +274,18 @@ fn apply(model: &mut Model, changes: &[Change]) -> Result<()> {
     Ok(())
 }
 
-/// A value of the type that the key has, or text for a new one.
-fn typed(key: &str, text: &str, before: Option<&Value>) -> Result<Value> {
-    match before {
-        None | Some(Value::Text(_)) => Ok(Value::Text(text.to_owned())),
-        Some(other) => Err(Error::unsupported("values of this type cannot be set yet")
-            .found(format_args!("{key:?}: {other:?}"))),
-    }
+fn twice(key: &str) -> Error {
+    Error::usage("a metadata key is changed twice").found(key)
+}
+
+/// A value of the type that the key has or was given.
+fn value_of(key: &str, text: &str, wanted: Wanted) -> Result<Value> {
+    wanted.parse(text).ok_or_else(|| {
+        let shown: String = text.chars().take(80).collect();
+        Error::usage(format!("the value of {key:?} is not of its type"))
+            .expected(wanted.name())
+            .found(format_args!("{shown:?}"))
+    })
 }
 
 fn changed(before: &[(String, Value)], after: &[(String, Value)]) -> Vec<Changed> {
@@ -347,15 +367,24 @@ fn check_staged(
 impl EditReport {
     /// Writes the report as one JSON object, with the error that ended the run if one did.
     pub fn write_json(&self, out: &mut dyn io::Write, failure: Option<Failure<'_>>) -> io::Result<()> {
-        let value = |value: &Option<Value>| value.as_ref().map_or(serde_json::Value::Null, json::value);
+        #[derive(Serialize)]
+        struct Row<'a> {
+            key: &'a str,
+            before: Option<MetadataValue<&'a Value>>,
+            after: Option<MetadataValue<&'a Value>>,
+        }
+        fn row(change: &Changed) -> Row<'_> {
+            let [before, after] =
+                [&change.before, &change.after].map(|value| value.as_ref().map(MetadataValue));
+            Row { key: &change.key, before, after }
+        }
         let mut object = Object::begin(out)?;
         json::head(&mut object, "edit", failure)?;
         object.field("path", self.path.as_str())?;
         object.field("format", self.format)?;
         object.field("dry_run", self.is_dry_run)?;
         object.field("written", self.is_written)?;
-        let change = |change: &Changed| json!({"key": change.key, "before": value(&change.before), "after": value(&change.after)});
-        object.list("changes", self.changes.iter().map(change))?;
+        object.rows("changes", self.changes.iter().map(row))?;
         object.field("metadata", json::metadata(&self.metadata))?;
         object.field("n_tensors", self.n_tensors)?;
         object.field("bytes_before", self.bytes_before)?;

@@ -6,8 +6,8 @@ use crate::folder::{self, FolderContent};
 use crate::job::Context;
 use crate::json::{self, Object};
 use crate::open::Opened;
-use crate::pick;
 use crate::values::Values;
+use crate::{metadata, pick};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
@@ -251,7 +251,8 @@ fn fates(cx: &Context<'_>, model: &Model) -> Result<Vec<Fate>> {
         let untied = untied.as_ref().filter(|_| tensors.ties == Carries::No);
         let mut losses: BTreeMap<LossKind, usize> = BTreeMap::new();
         let refusal = match capabilities::check(untied.unwrap_or(&view), Shards::One, tensors, info) {
-            Ok(found) => {
+            Ok(mut found) => {
+                found.extend(metadata::fit(&mut model.metadata.clone(), tensors.metadata));
                 for loss in found {
                     *losses.entry(loss.kind).or_default() += 1;
                 }
@@ -293,6 +294,7 @@ impl Inspection {
         object.list("ties", model.ties.iter().map(names))?;
         object.field("config", folder::config_json(model.config.as_deref()))?;
         object.field("metadata", json::metadata(&model.metadata))?;
+        object.field("metadata_types", json::metadata_types(&model.metadata))?;
         let content = self.folder.clone().unwrap_or_default();
         let file = |(name, bytes): &(String, u64)| json!({"name": name, "bytes": bytes});
         object.field("weights_formats", content.weights_formats.as_slice())?;

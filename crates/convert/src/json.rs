@@ -3,7 +3,9 @@
 use modelferry_core::Error;
 use modelferry_core::loss::{Loss, Phase};
 use modelferry_core::model::Value as Metadata;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+use std::borrow::Borrow;
 use std::io::{self, Write};
 
 /// Version of what `--json` prints. Only additions are made within one.
@@ -29,15 +31,20 @@ impl<'w> Object<'w> {
         self.out.write_all(b": ")
     }
 
-    /// Adds a small value.
-    pub fn field(&mut self, key: &str, value: impl Into<Value>) -> io::Result<()> {
+    /// Adds a value, streamed.
+    pub fn field(&mut self, key: &str, value: impl Serialize) -> io::Result<()> {
         self.key(key)?;
-        serde_json::to_writer(&mut *self.out, &value.into())?;
+        serde_json::to_writer(&mut *self.out, &value)?;
         Ok(())
     }
 
     /// Adds a list of any length.
     pub fn list(&mut self, key: &str, items: impl Iterator<Item = Value>) -> io::Result<()> {
+        self.rows(key, items)
+    }
+
+    /// Adds a list whose items are streamed too.
+    pub fn rows(&mut self, key: &str, items: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
         self.key(key)?;
         self.out.write_all(b"[")?;
         let mut any = false;
@@ -107,15 +114,44 @@ pub fn loss(loss: &Loss) -> Value {
 }
 
 /// Metadata as an object, in its order.
-pub fn metadata(metadata: &[(String, Metadata)]) -> Value {
-    Value::Object(metadata.iter().map(|(key, found)| (key.clone(), value(found))).collect())
+pub fn metadata(metadata: &[(String, Metadata)]) -> impl Serialize + '_ {
+    struct Entries<'a>(&'a [(String, Metadata)]);
+    impl Serialize for Entries<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().map(|(key, value)| (key, MetadataValue(value))))
+        }
+    }
+    Entries(metadata)
 }
 
-/// A metadata value.
-pub fn value(value: &Metadata) -> Value {
-    match value {
-        Metadata::Text(text) => Value::from(text.as_str()),
-        other => Value::from(format!("{other:?}")),
+/// The types of metadata values, by key.
+pub fn metadata_types(metadata: &[(String, Metadata)]) -> Value {
+    Value::Object(metadata.iter().map(|(key, value)| (key.clone(), value.type_name().into())).collect())
+}
+
+/// A metadata value. Lists are streamed: a tokenizer's are long.
+pub struct MetadataValue<V>(pub V);
+
+impl<V: Borrow<Metadata>> Serialize for MetadataValue<V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.borrow() {
+            Metadata::Text(text) => serializer.serialize_str(text),
+            Metadata::Bytes(text) => serializer.serialize_str(&String::from_utf8_lossy(text)),
+            Metadata::Bool(value) => serializer.serialize_bool(*value),
+            Metadata::U8(value) => serializer.serialize_u8(*value),
+            Metadata::I8(value) => serializer.serialize_i8(*value),
+            Metadata::U16(value) => serializer.serialize_u16(*value),
+            Metadata::I16(value) => serializer.serialize_i16(*value),
+            Metadata::U32(value) => serializer.serialize_u32(*value),
+            Metadata::I32(value) => serializer.serialize_i32(*value),
+            Metadata::U64(value) => serializer.serialize_u64(*value),
+            Metadata::I64(value) => serializer.serialize_i64(*value),
+            // The shortest text that gives this f32 again.
+            Metadata::F32(value) if value.is_finite() => serializer.serialize_f32(*value),
+            Metadata::F32(value) => number((*value).into()).serialize(serializer),
+            Metadata::F64(value) => number(*value).serialize(serializer),
+            Metadata::List(list) => serializer.collect_seq(list.items().map(MetadataValue)),
+        }
     }
 }
 

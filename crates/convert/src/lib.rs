@@ -13,6 +13,7 @@ pub mod folder;
 pub mod inspect;
 pub mod job;
 pub mod json;
+pub mod metadata;
 pub mod open;
 pub mod pick;
 pub mod report;

@@ -36,6 +36,8 @@ pub struct Report {
     pub losses: Vec<Loss>,
     /// What quantization did to each tensor, once it is done.
     pub quantized: Vec<Quantized>,
+    /// What else a person should know about the output.
+    pub notes: Vec<String>,
     /// What had to be known about payload.
     pub asked: Vec<Asked>,
     /// Whether it stopped before writing, as it was told to.
@@ -83,6 +85,7 @@ impl Report {
         object.field("removed", self.stale.as_slice())?;
         object.list("losses", self.losses.iter().map(json::loss))?;
         object.list("quantized", self.quantized.iter().map(quantized))?;
+        object.field("notes", &self.notes)?;
         let asked = |asked: &Asked| json!({"question": asked.question, "answer": asked.answer});
         object.list("questions", self.asked.iter().map(asked))?;
         object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))?;

@@ -16,7 +16,6 @@ const SIGNATURES: &[(&[u8], &str, &str)] = &[
     (b"BZh", "bzip2-compressed data", "decompress it first"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it first"),
-    (b"GGUF", "a GGUF file, for which there is no reader yet", ""),
     (b"ggjt", "a GGML file, for which there is no reader", ""),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file, for which there is no reader", ""),
     (b"%PDF-", "a PDF document", ""),

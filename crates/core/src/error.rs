@@ -218,6 +218,33 @@ impl Error {
     }
 }
 
+/// Several things that one error is about, in words: the first ones, and how many more. Names are cut.
+///
+/// ```
+/// let names = ["a".to_owned(), "b".to_owned()];
+/// assert_eq!(modelferry_core::error::listed(names.into_iter()), "a, b");
+/// ```
+pub fn listed(things: impl Iterator<Item = String>) -> String {
+    const SHOWN: usize = 50;
+    const CHARS: usize = 80;
+    let (mut text, mut n) = (String::new(), 0);
+    for thing in things {
+        n += 1;
+        if n > SHOWN {
+            continue;
+        }
+        let comma = if n > 1 { ", " } else { "" };
+        match thing.char_indices().nth(CHARS) {
+            Some((end, _)) => text.extend([comma, &thing[..end], "…"]),
+            None => text.extend([comma, &thing]),
+        }
+    }
+    match n {
+        0..=SHOWN => text,
+        _ => format!("{text} and {} more", n - SHOWN),
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let inner = &*self.0;

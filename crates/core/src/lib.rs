@@ -26,6 +26,7 @@ pub mod options;
 pub mod plugin;
 pub mod registry;
 pub mod tree;
+mod value;
 
 pub use dtype::DType;
 pub use error::{Error, ErrorKind, Result};

@@ -27,7 +27,7 @@ pub enum LossKind {
     TieDropped,
     /// Tensors are written in another order.
     Order,
-    /// A metadata entry is not written.
+    /// A metadata entry is not written, or as another.
     Metadata,
     /// State of the training and not of the model: optimizer, scheduler, scaler, random numbers.
     State,

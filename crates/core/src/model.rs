@@ -11,6 +11,7 @@ use crate::inputs::FileId;
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::tree::{Object, Tree};
+pub use crate::value::{List, Value, ValueType};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -77,16 +78,6 @@ pub struct Asset {
     pub name: String,
     /// Its bytes: an [`Op::Region`] or an [`Op::Inline`].
     pub data: NodeId,
-}
-
-/// A metadata value with the type its format gave it.
-///
-/// Only text so far; the integer widths of GGUF join with its reader.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Value {
-    /// UTF-8 text.
-    Text(String),
 }
 
 /// A digest stated by the source about a byte sequence.

@@ -58,6 +58,17 @@ pub enum Carries {
     No,
 }
 
+/// What metadata a format holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataForm {
+    /// None; it is dropped, and reported.
+    None,
+    /// Keys with text. Values of other types are text before a writer of such sees them, or are gone, and reported.
+    Text,
+    /// Values with their types.
+    Typed,
+}
+
 /// A writer, described: what it can represent. What a model holds beyond this is refused before the writer is asked.
 #[derive(Clone, Copy, Debug)]
 pub struct WriterInfo {
@@ -82,8 +93,8 @@ pub struct WriterInfo {
     pub names: Carries,
     /// Two names for one storage.
     pub ties: Carries,
-    /// Text metadata.
-    pub metadata: Carries,
+    /// Keys and values.
+    pub metadata: MetadataForm,
     /// Nested values that are not tensors.
     pub tree: Carries,
     /// Config and other files of the model's folder.

@@ -2,12 +2,13 @@
 //!
 //! - [`safetensors`]: the JSON header, both ways;
 //! - [`zip`]: archive directories, read strictly and laid out without I/O;
+//! - [`gguf`]: ggml's header, both ways;
 //! - [`npy`]: numpy's array header, both ways, and the note that says what a void array really holds;
 //! - [`pickle`]: pickles of every protocol as trees of values, never executed, and the dialect that torch takes back;
 //! - [`torch`]: objects and storages of everything that torch has saved;
 //! - [`tar`]: where the files of an archive lie.
 //!
-//! Nothing here knows the intermediate representation beyond element types and trees, and nothing performs I/O except
+//! Nothing here knows the intermediate representation beyond element types, metadata values and trees, and nothing performs I/O except
 //! through [`Inputs`](modelferry_core::inputs::Inputs) and by asking a [`Host`](modelferry_core::plugin::Host). Every number from a file is checked in 64-bit checked arithmetic
 //! against the file and [`Limits`](modelferry_core::limits::Limits) before memory is reserved. Errors name the file,
 //! the byte and the tensor or entry; the plugin that calls adds the format with
@@ -15,6 +16,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod gguf;
 pub mod npy;
 pub mod pickle;
 pub mod safetensors;

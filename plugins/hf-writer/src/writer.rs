@@ -3,7 +3,7 @@
 use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::ModelView;
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, MetadataForm, Place, Writer, WriterInfo};
 use modelferry_core::{Error, Result};
 use modelferry_hf::config::{self, Config};
 use modelferry_hf::weights;
@@ -25,7 +25,7 @@ static INFO: WriterInfo = WriterInfo {
     max_tensors: u64::MAX,
     names: Carries::Yes,
     ties: Carries::Yes,
-    metadata: Carries::Yes,
+    metadata: MetadataForm::Typed,
     tree: Carries::Yes,
     assets: Carries::Yes,
     shards: Carries::Yes,
@@ -90,6 +90,7 @@ fn add_files(layout: &mut Layout, added: Layout) -> usize {
     let n_digests = layout.digests.len();
     layout.files.extend(added.files);
     layout.supersedes.extend(added.supersedes);
+    layout.notes.extend(added.notes);
     layout.digests.extend(added.digests.into_iter().map(|mut digest| {
         digest.over.file += n_before;
         digest

@@ -3,7 +3,7 @@
 use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::Loss;
 use modelferry_core::model::ModelView;
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, MetadataForm, Place, Writer, WriterInfo};
 use modelferry_core::{DType, Error, Result};
 use modelferry_wire::npy::{MemoryOrder, write_header};
 
@@ -32,7 +32,7 @@ static INFO: WriterInfo = WriterInfo {
     max_tensors: 1,
     names: Carries::No,
     ties: Carries::No,
-    metadata: Carries::No,
+    metadata: MetadataForm::None,
     tree: Carries::No,
     assets: Carries::No,
     shards: Carries::No,

@@ -4,7 +4,7 @@ use crate::npy::MAX_RANK;
 use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Patch, PatchForm, Piece};
 use modelferry_core::loss::Loss;
 use modelferry_core::model::ModelView;
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, MetadataForm, Place, Writer, WriterInfo};
 use modelferry_core::{DType, Result};
 use modelferry_wire::npy::{MemoryOrder, encode_dtype, type_string, write_header};
 use modelferry_wire::zip::{Member, Padding, Writer as ZipWriter};
@@ -35,7 +35,7 @@ static INFO: WriterInfo = WriterInfo {
     max_tensors: u64::MAX,
     names: Carries::Yes,
     ties: Carries::No,
-    metadata: Carries::No,
+    metadata: MetadataForm::None,
     tree: Carries::No,
     assets: Carries::No,
     shards: Carries::No,

@@ -9,7 +9,7 @@ use modelferry_core::layout::Layout;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::ModelView;
 use modelferry_core::options::{OptionKind, OptionSpec};
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, MetadataForm, Place, Writer, WriterInfo};
 use modelferry_hf::output;
 
 /// The PyTorch writer.
@@ -32,7 +32,7 @@ static INFO: WriterInfo = WriterInfo {
     max_tensors: u64::MAX,
     names: Carries::Yes,
     ties: Carries::Yes,
-    metadata: Carries::No,
+    metadata: MetadataForm::None,
     tree: Carries::Yes,
     assets: Carries::No,
     shards: Carries::Yes,

@@ -4,7 +4,7 @@ use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{ModelView, TensorIdx, Value};
 use modelferry_core::options::{OptionKind, OptionSpec, Options};
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, MetadataForm, Place, Writer, WriterInfo};
 use modelferry_core::{DType, Error, Result};
 use modelferry_hf::output;
 use modelferry_wire::safetensors::{NewEntry, rewrite_header, write_header};
@@ -46,7 +46,7 @@ static INFO: WriterInfo = WriterInfo {
     max_tensors: u64::MAX,
     names: Carries::Yes,
     ties: Carries::No,
-    metadata: Carries::Yes,
+    metadata: MetadataForm::Text,
     tree: Carries::No,
     assets: Carries::No,
     shards: Carries::Yes,

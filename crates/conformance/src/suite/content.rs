@@ -12,7 +12,7 @@ use modelferry_core::layout::Layout;
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, Value};
-use modelferry_core::plugin::{Answer, Host, LayoutRequest, Query};
+use modelferry_core::plugin::{Answer, Host, LayoutRequest, MetadataForm, Query};
 use modelferry_core::registry::Registry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -242,9 +242,17 @@ fn changes(
     }
     changes.extend(file_changes(before, after)?);
     for (key, value) in &before.metadata {
-        if !after.metadata.contains(&(key.clone(), value.clone())) {
-            changes.push(Change::of(LossKind::Metadata, &[key]));
+        let found = after.metadata.iter().find(|(known, _)| known == key).map(|(_, found)| found);
+        if found == Some(value) {
+            continue;
         }
+        // A value becomes its text, or is gone; it never becomes another.
+        let mut as_text = vec![(key.clone(), value.clone())];
+        modelferry_convert::metadata::fit(&mut as_text, MetadataForm::Text);
+        if found.is_some_and(|found| as_text.first().is_none_or(|(_, text)| text != found)) {
+            return Err(format!("nobody declared a change: metadata {key:?} has another value"));
+        }
+        changes.push(Change::of(LossKind::Metadata, &[key]));
     }
     let is_known = |entry: &&(String, Value)| {
         before.metadata.iter().any(|(key, _)| *key == entry.0) || own_metadata.contains(entry)

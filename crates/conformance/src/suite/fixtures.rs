@@ -137,18 +137,21 @@ type LaidOut = (modelferry_core::layout::Layout, modelferry_core::model::Model, 
 
 fn lay_out(suite: &Suite<'_>, made: &Made, writer: &dyn Writer) -> CoreResult<LaidOut> {
     let info = writer.info();
+    let tensors = suite.tensors_of(info);
     let mut model = made.model.clone();
-    if suite.tensors_of(info).ties == Carries::No {
+    if tensors.ties == Carries::No {
         model.ties.clear();
     }
+    let mut losses = modelferry_convert::metadata::fit(&mut model.metadata, tensors.metadata);
     let mut host = NaiveHost { registry: suite.registry, inputs: &made.inputs, limits: Limits::default() };
     let view = ModelView::new(&model, &host.limits)?;
     let options = Options::resolve(info.options, &BTreeMap::new())?;
     let file_name = format!("model{}", run::extension(info));
     let weights = nested::weights(suite.registry, info);
     let request = LayoutRequest { file_name: &file_name, weights, options: &options, shards: made.shards };
-    let (layout, losses) = writer.layout(&view, &request, &mut host)?;
+    let (layout, of_writer) = writer.layout(&view, &request, &mut host)?;
     layout.validate(&view)?;
+    losses.extend(of_writer);
     Ok((layout, model, losses))
 }
 
@@ -176,10 +179,16 @@ pub(super) fn lacks(info: &WriterInfo, content: &Content, shards: Shards) -> Opt
 
 /// Metadata that a writer gives to every model.
 pub(super) fn own_metadata(suite: &Suite<'_>, writer: &dyn Writer) -> Vec<(String, Value)> {
-    let plain = models::all().unwrap_or_default().into_iter().find(|made| made.name == "scalar");
-    let written = plain.and_then(|made| write(suite, &made, writer).ok().flatten());
-    let read = written.and_then(|written| Content::read(suite, &written.root, writer.info().format).ok());
-    read.map(|(content, _)| content.metadata).unwrap_or_default()
+    // Some is about block types and nothing else.
+    let plain = |made: &Made| ["scalar", "quantized"].contains(&&*made.name);
+    let mut own: Vec<(String, Value)> = vec![];
+    for made in models::all().unwrap_or_default().into_iter().filter(plain) {
+        let written = write(suite, &made, writer).ok().flatten();
+        let read = written.and_then(|written| Content::read(suite, &written.root, writer.info().format).ok());
+        own.extend(read.map(|(content, _)| content.metadata).unwrap_or_default());
+    }
+    own.dedup();
+    own
 }
 
 /// The format of the one reader that knows the content of a file.

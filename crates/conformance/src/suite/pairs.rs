@@ -7,7 +7,7 @@ use super::{Log, Pair, Suite, Verdict, guarded};
 use modelferry_core::error::{Error, ErrorKind};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::Value;
-use modelferry_core::plugin::{Carries, Shards, WriterInfo};
+use modelferry_core::plugin::{Carries, MetadataForm, Shards, WriterInfo};
 
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     for writer in suite.registry.writers() {
@@ -126,7 +126,7 @@ pub(super) fn declared_by_capabilities(
         .iter()
         .map(|(key, _)| Loss::declared(LossKind::Metadata, key, "the format has none"));
     let names = names.filter(|_| info.names == Carries::No);
-    let keys = keys.filter(|_| info.metadata == Carries::No);
+    let keys = keys.filter(|_| info.metadata == MetadataForm::None);
     let config = content.config.iter().map(|_| "config.json");
     let files = config.chain(content.assets.keys().map(String::as_str));
     let files = files.map(|name| Loss::declared(LossKind::Asset, name, "no folder is written"));

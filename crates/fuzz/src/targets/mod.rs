@@ -1,6 +1,7 @@
 //! The targets: one for each reader, past what would turn most inputs away; one for the whole path; one for what
 //! writers make.
 
+mod gguf_header;
 mod hf_config;
 mod npy_header;
 mod npz_members;
@@ -87,6 +88,14 @@ pub const TARGETS: &[Target] = &[
         check: torch::check,
         seed: torch::seed,
         beginnings: torch::beginnings,
+        takes_choices: false,
+    },
+    Target {
+        name: "gguf-header",
+        about: "a GGUF header behind its magic in a file that is as long as it says, written and read again",
+        check: gguf_header::check,
+        seed: gguf_header::seed,
+        beginnings: Vec::new,
         takes_choices: false,
     },
     Target {

@@ -5,14 +5,16 @@ use crate::check;
 use crate::draw::Draw;
 use modelferry_conformance::layouts;
 use modelferry_conformance::naive::Naive;
+use modelferry_convert::metadata::fit;
 use modelferry_core::DType;
 use modelferry_core::error::{Error, ErrorKind, Result as CoreResult};
 use modelferry_core::expr::{ByteOrder, Dim, NodeId, Packing};
 use modelferry_core::inputs::{FileId, MemInputs};
 use modelferry_core::limits::Limits;
-use modelferry_core::model::{Model, ModelView, Value};
+use modelferry_core::loss::LossKind;
+use modelferry_core::model::{List, Model, ModelView, Value, ValueType};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Answer, Carries, Host, LayoutRequest, Query, Shards, Writer};
+use modelferry_core::plugin::{Answer, Carries, Host, LayoutRequest, MetadataForm, Query, Shards, Writer};
 use modelferry_engine::{Source, read_items};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,9 +30,11 @@ pub(super) fn check(choices: &[u8]) -> Result<Reached, String> {
     let inputs = MemInputs::new("source", made.file);
     let mut reached = Reached::Refused;
     for writer in modelferry_cli::builtin::files().writers() {
-        let view = ModelView::new(&made.model, &Limits::default()).map_err(|error| error.to_string())?;
+        let mut model = made.model.clone();
+        fit(&mut model.metadata, writer.info().metadata);
+        let view = ModelView::new(&model, &Limits::default()).map_err(|error| error.to_string())?;
         let shards = if writer.info().shards == Carries::Yes { shards } else { Shards::One };
-        if check::holds(writer.info(), &view) && there_and_back(writer, &made.model, &inputs, shards)? {
+        if check::holds(writer.info(), &view) && there_and_back(writer, &model, &inputs, shards)? {
             reached = Reached::Read;
         }
     }
@@ -63,8 +67,8 @@ fn there_and_back(
     let options = Options::resolve(info.options, &BTreeMap::new()).map_err(fault)?;
     let file_name = format!("out{}", info.extensions.last().copied().unwrap_or_default());
     let request = LayoutRequest { file_name: &file_name, weights: "", options: &options, shards };
-    let layout = match writer.layout(&view, &request, &mut Silent(Limits::default())) {
-        Ok((layout, _)) => layout,
+    let (layout, losses) = match writer.layout(&view, &request, &mut Silent(Limits::default())) {
+        Ok(laid_out) => laid_out,
         Err(error) if error.kind() == ErrorKind::Target => return Ok(false),
         Err(error) => return Err(fault(error)),
     };
@@ -85,8 +89,11 @@ fn there_and_back(
     };
     compare(model, inputs, &found, &written, info.names == Carries::Yes)
         .map_err(|why| format!("{}: {why}", info.format))?;
-    if info.metadata == Carries::Yes
-        && let Some((key, _)) = model.metadata.iter().find(|entry| !found.metadata.contains(entry))
+    let is_lost =
+        |key: &str| losses.iter().any(|loss| loss.kind == LossKind::Metadata && loss.subject == *key);
+    let mut kept = model.metadata.iter().filter(|(key, _)| !is_lost(key));
+    if info.metadata != MetadataForm::None
+        && let Some((key, _)) = kept.find(|entry| !found.metadata.contains(entry))
     {
         return Err(format!("{}: metadata {key:?} is gone or another", info.format));
     }
@@ -124,6 +131,36 @@ fn compare(
         }
     }
     Ok(())
+}
+
+/// Keys that mean something to a format.
+const KEYS: [&str; 6] = [
+    "general.alignment",
+    "general.architecture",
+    "general.quantization_version",
+    "split.no",
+    "split.count",
+    "split.tensors.count",
+];
+
+/// A metadata value: text more often than not.
+fn value(draw: &mut Draw<'_>) -> CoreResult<Value> {
+    let kind = *draw.pick(ValueType::ALL);
+    let mut item = || match kind {
+        ValueType::Text => Value::Text(name(draw)),
+        // An alignment of 2 GiB is legal, and nothing to try a million times.
+        ValueType::U32 => Value::U32(1 << draw.below(14)),
+        kind => kind.unpack(&draw.u64().to_le_bytes()).map_or(Value::Bool(false), |(value, _)| value),
+    };
+    let items: Vec<Value> = (0..3).map(|_| item()).collect();
+    Ok(match draw.byte() {
+        0..128 => Value::Text(name(draw)),
+        128..200 => items[0].clone(),
+        n => {
+            let list = List::of(kind, &items[..usize::from(n) % 4]);
+            Value::List(list.ok_or_else(|| Error::malformed("a list of several types"))?)
+        }
+    })
 }
 
 /// A model in the making, and the file its bytes lie in.
@@ -171,9 +208,10 @@ impl Made {
         }
         let mut keys = BTreeSet::new();
         for _ in 0..draw.below(4) {
-            let (key, text) = (name(draw), name(draw));
+            let key = if draw.rarely(16) { (*draw.pick(&KEYS)).to_owned() } else { name(draw) };
+            let value = value(draw)?;
             if keys.insert(key.clone()) {
-                self.model.metadata.push((key, Value::Text(text)));
+                self.model.metadata.push((key, value));
             }
         }
         Ok(())

@@ -115,7 +115,7 @@ impl Writer for Mutant<WriterInfo> {
             Mutation::Describe { key } => {
                 for (known, value) in &mut shown.metadata {
                     if known == key {
-                        *value = Value::Text(format!("not {value:?}"));
+                        *value = another(value);
                     }
                 }
             }
@@ -187,6 +187,27 @@ fn described(view: &ModelView<'_>) -> Result<Model> {
 /// Where a tensor's bytes lie as far as a writer can tell.
 fn place(view: &ModelView<'_>, idx: usize) -> (FileId, u64) {
     view.verbatim(idx).unwrap_or((view.source_file(idx).unwrap_or(FileId(0)), 0))
+}
+
+/// A value that is not this one: of the same type, where that is a number.
+fn another(value: &Value) -> Value {
+    let mut packed = vec![];
+    value.pack(&mut packed);
+    let number = match value {
+        Value::Text(_) | Value::Bytes(_) | Value::List(_) => None,
+        number => {
+            // Twice as much, or one: what must be a power of two stays one.
+            let mut carry = u8::from(packed.iter().all(|byte| *byte == 0));
+            for byte in &mut packed {
+                (*byte, carry) = (*byte << 1 | carry, *byte >> 7);
+            }
+            number.item_type().unpack(&packed).map(|(value, _)| value)
+        }
+    };
+    match number {
+        Some(number) if number != *value => number,
+        _ => Value::Text(format!("not {value:?}")),
+    }
 }
 
 fn change(model: &mut Model, idx: Option<usize>, change: impl FnOnce(&mut Tensor)) {

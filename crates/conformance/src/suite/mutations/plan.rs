@@ -5,7 +5,7 @@ use crate::random::Random;
 use modelferry_core::dtype::{Class, DType};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
-use modelferry_core::plugin::{Carries, Place, WriterInfo};
+use modelferry_core::plugin::{Carries, MetadataForm, Place, WriterInfo};
 
 /// One thing that is made wrong. Tensors are named, for a writer may see them in another order.
 #[derive(Clone, Debug)]
@@ -95,7 +95,7 @@ pub(super) fn plan(
         mutations.push(Mutation::Reshape { tensor: random.pick(&growing).clone() });
     }
     mutations.extend(retyped(info, before, &mut random));
-    if info.metadata == Carries::Yes && !before.metadata.is_empty() {
+    if info.metadata != MetadataForm::None && !before.metadata.is_empty() {
         mutations.push(Mutation::Describe { key: random.pick(&before.metadata).0.clone() });
     }
     if whole.place == Place::Folder && !before.assets.is_empty() {
