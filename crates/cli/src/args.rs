@@ -9,7 +9,8 @@ use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::Shards;
 use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
-use modelferry_transform::{Edits, Glob, Quantize, Rename, StripPrefix, Ties, WRITTEN, is_castable};
+use modelferry_transform::quantize::{Preset, Quantize, WRITTEN};
+use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties, is_castable};
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,7 @@ fn convert(options: &Declared) -> Command {
         .arg(text("select", "PATH", "Part of a nested checkpoint that is the model; . for all of it"))
         .arg(flag("keep-optimizer", "Take optimizer, scheduler and other state of the training too"))
         .arg(text("dtype", "TYPE", "Cast floating and block-quantized tensors: f64 f32 f16 bf16 f8_e4m3 …"))
+        .arg(text("quantize", "PRESET", "Quantize as llama-quantize does: q8_0 q6_k q5_k_m q4_k_m q4_0 …"))
         .arg(list("tensor-type", "GLOB=TYPE", "Write these tensors in TYPE, q4_k say, by target name"))
         .arg(named_path("imatrix", "FILE", "Importance matrix of llama.cpp, for what is quantized"))
         .arg(list("keep-dtype", "GLOB", "Tensors whose type is left alone, by target name"))
@@ -280,7 +282,7 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
     });
     let types = get_all(matches, "tensor-type").map(tensor_type).collect::<Result<_>>()?;
     Ok(Edits {
-        quantize: Quantize { types, importance: None },
+        quantize: Quantize { preset: get(matches, "quantize").map(preset).transpose()?, types, importance: None },
         select: get(matches, "select").map(str::to_owned),
         keep_optimizer: matches.get_flag("keep-optimizer"),
         include: globs(matches, "include")?,
@@ -294,6 +296,14 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
         dtype,
         keep_dtype: globs(matches, "keep-dtype")?,
         ties: ties.transpose()?.unwrap_or_default(),
+    })
+}
+
+/// `--quantize`.
+fn preset(name: &str) -> Result<Preset> {
+    Preset::from_name(name).ok_or_else(|| {
+        let names: Vec<&str> = Preset::all().map(Preset::name).collect();
+        Error::usage("--quantize: no such preset").expected(names.join(" ")).found(name)
     })
 }
 

@@ -5,7 +5,7 @@ use crate::open::{Opened, open};
 use modelferry_core::model::Tensor;
 use modelferry_core::{DType, Error, Result};
 use modelferry_engine::read_items;
-use modelferry_transform::Importance;
+use modelferry_transform::quantize::Importance;
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::Path;

@@ -139,6 +139,21 @@ impl Value {
         String::from_utf8(bytes).map_or_else(|error| Value::Bytes(error.into_bytes().into()), Value::Text)
     }
 
+    /// A whole number that is not negative, of any width.
+    pub fn as_u64(&self) -> Option<u64> {
+        match *self {
+            Value::U8(n) => Some(n.into()),
+            Value::U16(n) => Some(n.into()),
+            Value::U32(n) => Some(n.into()),
+            Value::U64(n) => Some(n),
+            Value::I8(n) => n.try_into().ok(),
+            Value::I16(n) => n.try_into().ok(),
+            Value::I32(n) => n.try_into().ok(),
+            Value::I64(n) => n.try_into().ok(),
+            _ => None,
+        }
+    }
+
     /// Its type in words: `u32`, or `[u32]` for a list of such.
     pub fn type_name(&self) -> String {
         match self {

@@ -39,7 +39,7 @@ pub(crate) fn is_exact(from: DType, to: DType) -> bool {
 
 /// Per tensor, whether `--keep-dtype` names it.
 pub(crate) fn kept(model: &Model, edits: &Edits) -> Result<Vec<bool>> {
-    let changes = edits.dtype.is_some() || !edits.quantize.types.is_empty();
+    let changes = edits.dtype.is_some() || edits.quantize.is_asked();
     if let Some(glob) = edits.keep_dtype.first().filter(|_| !changes) {
         return Err(Error::usage("--keep-dtype: there is no --dtype to keep from").found(glob.text()));
     }

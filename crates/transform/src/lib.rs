@@ -18,7 +18,7 @@ mod dtype;
 mod edits;
 mod glob;
 mod names;
-mod quantize;
+pub mod quantize;
 mod quantized;
 mod select;
 mod ties;
@@ -27,7 +27,6 @@ mod tree;
 pub use dtype::{holds_floats, is_castable};
 pub use edits::{Edits, Rename, StripPrefix, Ties};
 pub use glob::Glob;
-pub use quantize::{Importance, Quantize, WRITTEN};
 pub use select::select;
 
 use modelferry_core::Result;
@@ -61,7 +60,7 @@ pub fn apply(
     names::rename(&mut model, edits, &mut losses)?;
     // What is quantized is not cast before: it is rounded once.
     let mut kept = dtype::kept(&model, edits)?;
-    let choices = quantize::choose(&model, &edits.quantize, &kept)?;
+    let choices = quantize::plan(&model, &edits.quantize, &kept)?;
     kept.iter_mut().zip(&choices).for_each(|(kept, choice)| *kept |= choice.is_some());
     dtype::cast(&mut model, edits, &kept, host.limits(), &mut losses)?;
     quantize::apply(&mut model, &edits.quantize, choices, host.limits(), &mut losses)?;

@@ -1,17 +1,27 @@
 //! `--quantize` and `--tensor-type`: floats in blocks.
 
 mod importance;
+mod mixture;
+mod names;
+mod policy;
+mod preset;
+#[cfg(test)]
+mod tests;
 
-use crate::dtype::is_castable;
+pub use importance::Importance;
+pub use policy::{Choice, Facts, Rules, Source, choose};
+pub use preset::Preset;
+
+use crate::dtype::holds_floats;
 use crate::glob::Glob;
 use crate::names::{all_used, any_match};
 use crate::quantized;
-pub use importance::Importance;
 use modelferry_core::dtype::Class;
 use modelferry_core::expr::{BlockFn, NodeId, Packing, volume};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, Tensor};
+use modelferry_core::value::Value;
 use modelferry_core::{DType, Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,13 +29,22 @@ use std::sync::Arc;
 /// What is quantized.
 #[derive(Clone, Debug, Default)]
 pub struct Quantize {
+    /// The mixture that chooses for tensors that `types` does not name.
+    pub preset: Option<Preset>,
     /// Target names and the type that their tensors get; of several that match, the first counts.
     pub types: Vec<(Glob, DType)>,
     /// How much the columns of each tensor matter.
     pub importance: Option<Arc<Importance>>,
 }
 
-/// Types that `--tensor-type` writes.
+impl Quantize {
+    /// Whether any tensor may be quantized.
+    pub fn is_asked(&self) -> bool {
+        self.preset.is_some() || !self.types.is_empty()
+    }
+}
+
+/// Types that are written.
 pub const WRITTEN: &[DType] = &[
     DType::F32,
     DType::F16,
@@ -45,6 +64,8 @@ pub const WRITTEN: &[DType] = &[
     DType::Tq1_0,
     DType::Tq2_0,
     DType::Mxfp4,
+    DType::Q1_0,
+    DType::Q2_0,
 ];
 
 /// Types whose search takes importance into account; the others are rounded the same with and without.
@@ -62,14 +83,107 @@ const WEIGHTED: &[DType] = &[
     DType::Iq4Xs,
 ];
 
-/// The type that a tensor gets.
-pub(crate) struct Choice {
-    dtype: DType,
-    /// What was asked for, where that was another.
-    instead_of: Option<DType>,
+/// Per tensor, the type that it gets if that is another than it has. Tensors that are `kept` and those that hold no
+/// floats get none.
+///
+/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing and for an importance matrix
+/// that nothing needs; [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a type that has no quantizer, or
+/// none without importance; those of [`choose`].
+pub(crate) fn plan(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Vec<Option<Choice>>> {
+    if !wanted.is_asked() {
+        return match wanted.importance {
+            None => Ok(vec![None; model.tensors.len()]),
+            Some(_) => {
+                Err(Error::usage("--imatrix: nothing is quantized").hint("pass --quantize or --tensor-type"))
+            }
+        };
+    }
+    let named = by_name(model, wanted)?;
+    let choices = match wanted.preset {
+        Some(preset) => {
+            let rules = Rules { preset, pure: false, has_matrix: wanted.importance.is_some() };
+            let sources: Vec<Source<'_>> = (model.tensors.iter().zip(&named))
+                .map(|(tensor, &wanted)| Source {
+                    name: &tensor.name,
+                    dtype: tensor.dtype,
+                    shape: &tensor.shape,
+                    wanted,
+                })
+                .collect();
+            choose(rules, &facts(model), &sources)?
+        }
+        None => (model.tensors.iter().zip(named))
+            .map(|(tensor, wanted)| policy::named(tensor, wanted))
+            .collect::<Result<_>>()?,
+    };
+    let mut found = vec![];
+    for ((tensor, choice), kept) in model.tensors.iter().zip(choices).zip(kept) {
+        let changes = !kept && holds_floats(tensor.dtype) && choice.dtype != tensor.dtype;
+        if changes {
+            check(tensor, choice, wanted)?;
+        }
+        found.push(changes.then_some(choice));
+    }
+    Ok(found)
 }
 
-/// Writes tensors in the types that were chosen for them.
+/// The types that `--tensor-type` names, per tensor.
+fn by_name(model: &Model, wanted: &Quantize) -> Result<Vec<Option<DType>>> {
+    let (globs, types): (Vec<Glob>, Vec<DType>) = wanted.types.iter().cloned().unzip();
+    let mut used = vec![false; globs.len()];
+    let mut found = vec![];
+    for tensor in &model.tensors {
+        any_match(&globs, &mut used, &tensor.name);
+        found.push(globs.iter().position(|glob| glob.matches(&tensor.name)).map(|idx| types[idx]));
+    }
+    all_used("--tensor-type", &globs, &used)?;
+    Ok(found)
+}
+
+/// That there is a quantizer for what was chosen, and what it needs.
+fn check(tensor: &Tensor, choice: Choice, wanted: &Quantize) -> Result<()> {
+    if !WRITTEN.contains(&choice.dtype) {
+        return Err(Error::unsupported("there is no quantizer for this type")
+            .tensor(&tensor.name)
+            .expected(WRITTEN.iter().map(DType::to_string).collect::<Vec<_>>().join(" "))
+            .found(choice.dtype));
+    }
+    let has_importance = wanted.importance.as_ref().is_some_and(|known| known.of(&tensor.name).is_some());
+    if choice.needs_matrix && !has_importance {
+        return Err(Error::unsupported("this type is of no use without an importance matrix")
+            .tensor(&tensor.name)
+            .found(choice.dtype)
+            .hint("pass one with --imatrix"));
+    }
+    Ok(())
+}
+
+/// What the metadata says of the model; zeros where it does not.
+fn facts(model: &Model) -> Facts<'_> {
+    let value = |key: &str| model.metadata.iter().find(|(known, _)| known == key).map(|(_, value)| value);
+    let architecture = match value("general.architecture") {
+        Some(Value::Text(text)) => text.as_str(),
+        _ => "",
+    };
+    let number = |key: &str| {
+        value(&format!("{architecture}.{key}")).and_then(|value| match value {
+            // One for each layer: llama.cpp goes by the first.
+            Value::List(list) => list.items().next().and_then(|first| first.as_u64()),
+            value => value.as_u64(),
+        })
+    };
+    let short = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let n_head = number("attention.head_count").map_or(0, short);
+    Facts {
+        architecture,
+        n_layer: number("block_count").map_or_else(|| policy::n_layers(&model.tensors), short),
+        n_head,
+        n_head_kv: number("attention.head_count_kv").map_or(n_head, short),
+        n_expert: number("expert_count").map_or(0, short),
+    }
+}
+
+/// Writes tensors in the types that were chosen for them, and has GGUF's metadata say so.
 pub(crate) fn apply(
     model: &mut Model,
     wanted: &Quantize,
@@ -82,10 +196,10 @@ pub(crate) fn apply(
     // Tied tensors share their blocks as they share their source.
     let mut made: HashMap<(NodeId, DType), NodeId> = HashMap::new();
     for (idx, choice) in choices.into_iter().enumerate() {
-        let Some(Choice { dtype, instead_of }) = choice else { continue };
+        let Some(Choice { dtype, instead_of, .. }) = choice else { continue };
         let tensor = &model.tensors[idx];
         if let Some(wanted) = instead_of {
-            let detail = format!("rows of {} hold no whole blocks of {wanted}: {dtype}", row(tensor));
+            let detail = format!("rows hold no whole blocks of {wanted}, written as {dtype}");
             losses.push(Loss::declared(LossKind::Fallback, &tensor.name, detail));
         }
         let key = (tensor.data, dtype);
@@ -98,68 +212,35 @@ pub(crate) fn apply(
             }
         };
         let tensor = &mut model.tensors[idx];
-        let from = tensor.dtype;
-        let loss = Loss::declared(LossKind::Dtype, &tensor.name, detail(from, dtype));
-        // What was rounded in blocks already is rounded twice: that takes more than asking for the type.
-        let is_twice = from.class() == Class::Block && dtype.class() == Class::Block;
-        losses.push(if is_twice { loss } else { loss.asked() });
+        let loss = Loss::declared(LossKind::Dtype, &tensor.name, detail(tensor.dtype, dtype));
+        // What was rounded in blocks already is rounded a second time: that takes more than asking for the type.
+        let is_second = tensor.dtype.class() == Class::Block && dtype.class() == Class::Block;
+        losses.push(if is_second { loss } else { loss.asked() });
         (tensor.data, tensor.dtype) = (data, dtype);
+    }
+    if let Some(preset) = wanted.preset
+        && touched.contains(&true)
+        && model.metadata.iter().any(|(key, _)| key == "general.architecture")
+    {
+        set(model, "general.file_type", Value::U32(preset.file_type()));
     }
     Ok(())
 }
 
+fn set(model: &mut Model, key: &str, value: Value) {
+    match model.metadata.iter_mut().find(|(known, _)| known == key) {
+        Some((_, found)) => *found = value,
+        None => model.metadata.push((key.to_owned(), value)),
+    }
+}
+
 fn detail(from: DType, to: DType) -> String {
+    let bits = to.item_bytes() as f64 * 8.0 / to.item_elements() as f64;
     match (from.class(), to.class()) {
         (Class::Block, Class::Block) => format!("{from} to {to}, quantized a second time"),
-        (_, Class::Block) => {
-            let bits = to.item_bytes() as f64 * 8.0 / to.item_elements() as f64;
-            format!("{from} to {to}, {bits} bits a weight")
-        }
+        (_, Class::Block) => format!("{from} to {to}, {bits} bits a weight"),
         _ => format!("{from} to {to}"),
     }
-}
-
-/// Elements in a row.
-fn row(tensor: &Tensor) -> u64 {
-    tensor.shape.last().copied().unwrap_or(1)
-}
-
-/// Which tensors get which type, but for those that are `kept`.
-pub(crate) fn choose(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Vec<Option<Choice>>> {
-    if wanted.types.is_empty() && wanted.importance.is_some() {
-        return Err(Error::usage("--imatrix: nothing is quantized").hint("--tensor-type"));
-    }
-    let (globs, types): (Vec<Glob>, Vec<DType>) = wanted.types.iter().cloned().unzip();
-    let mut used = vec![false; globs.len()];
-    let mut choices = vec![];
-    for (tensor, kept) in model.tensors.iter().zip(kept) {
-        let matched = globs.iter().position(|glob| glob.matches(&tensor.name));
-        any_match(&globs, &mut used, &tensor.name);
-        let is_number = is_castable(tensor.dtype) || tensor.dtype.class() == Class::Block;
-        let dtype = matched.filter(|_| is_number && !kept).map(|idx| types[idx]);
-        let dtype = dtype.filter(|dtype| *dtype != tensor.dtype);
-        choices.push(dtype.map(|dtype| fitting(dtype, row(tensor))));
-    }
-    all_used("--tensor-type", &globs, &used)?;
-    Ok(choices)
-}
-
-/// `dtype`, or what llama.cpp takes for it where rows do not hold whole blocks of it (`tensor_type_fallback` in
-/// llama-quant.cpp).
-fn fitting(dtype: DType, row: u64) -> Choice {
-    let fits = |dtype: DType| row.is_multiple_of(dtype.item_elements());
-    if fits(dtype) {
-        return Choice { dtype, instead_of: None };
-    }
-    let smaller = match dtype {
-        DType::Iq4Xs => DType::Iq4Nl,
-        DType::Q2K | DType::Q3K | DType::Tq1_0 | DType::Tq2_0 => DType::Q4_0,
-        DType::Q4K => DType::Q5_0,
-        DType::Q5K => DType::Q5_1,
-        DType::Q6K => DType::Q8_0,
-        other => other,
-    };
-    Choice { dtype: if fits(smaller) { smaller } else { DType::F16 }, instead_of: Some(dtype) }
 }
 
 /// The tensor's values as items of `dtype`.
@@ -167,7 +248,7 @@ fn node(model: &mut Model, idx: usize, dtype: DType, importance: Option<&Importa
     let Model { nodes, tensors, .. } = model;
     let tensor = &tensors[idx];
     let of_tensor = |error: Error| error.tensor(&tensor.name);
-    let row = row(tensor);
+    let row = tensor.shape.last().copied().unwrap_or(1);
     let floats = match tensor.dtype.class() {
         Class::Block => {
             nodes.block(BlockFn::Dequantize, tensor.data, DType::F32, row, None).map_err(of_tensor)?
@@ -179,23 +260,22 @@ fn node(model: &mut Model, idx: usize, dtype: DType, importance: Option<&Importa
     }
     let floats = nodes.cast(floats, DType::F32).map_err(of_tensor)?;
     let weights = importance.filter(|_| WEIGHTED.contains(&dtype)).and_then(|known| known.of(&tensor.name));
-    let weights = match weights {
-        Some(weights) => {
-            let n_matrices = match &tensor.shape[..] {
-                [matrices @ .., _, _] => volume(matrices).unwrap_or(0),
-                _ => 1,
-            };
-            if weights.len() as u64 != row * n_matrices {
-                return Err(Error::malformed("--imatrix: its columns are not those of the tensor")
-                    .tensor(&tensor.name)
-                    .expected(format_args!("{row} values for each of {n_matrices} matrices"))
-                    .found(weights.len()));
-            }
-            let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
-            let bytes = nodes.inline(bytes).map_err(of_tensor)?;
-            Some(nodes.decode(bytes, DType::F32, Packing::default()).map_err(of_tensor)?)
-        }
-        None => None,
+    let Some(weights) = weights else {
+        return nodes.block(BlockFn::Quantize, floats, dtype, row, None).map_err(of_tensor);
     };
-    nodes.block(BlockFn::Quantize, floats, dtype, row, weights).map_err(of_tensor)
+    let n_matrices = match &tensor.shape[..] {
+        [matrices @ .., _, _] => volume(matrices).unwrap_or(0),
+        _ => 1,
+    };
+    if weights.len() as u64 != row.saturating_mul(n_matrices) {
+        return Err(Error::malformed("--imatrix: its columns are not those of the tensor")
+            .tensor(&tensor.name)
+            .expected(format_args!("{row} values for each of {n_matrices} matrices"))
+            .found(weights.len()));
+    }
+    let bytes: Vec<u8> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+    let bytes = nodes.inline(bytes).map_err(of_tensor)?;
+    let n = weights.len() as u64;
+    let weights = nodes.decode(bytes, DType::F32, n, Packing::default()).map_err(of_tensor)?;
+    nodes.block(BlockFn::Quantize, floats, dtype, row, Some(weights)).map_err(of_tensor)
 }

@@ -3,15 +3,10 @@
 //!
 //! Names are GGUF's. Nothing is read and nothing is changed here; [`choose`] only says what is to be done.
 
-mod mixture;
-mod names;
-mod preset;
-#[cfg(test)]
-mod tests;
-
-pub use preset::Preset;
-
+use super::preset::Preset;
+use super::{mixture, names};
 use modelferry_core::dtype::{Class, DType};
+use modelferry_core::model::Tensor;
 use modelferry_core::{Error, Result};
 
 /// What the user asked for.
@@ -148,6 +143,21 @@ pub fn choose(rules: Rules, facts: &Facts<'_>, tensors: &[Source<'_>]) -> Result
         };
     }
     Ok(choices)
+}
+
+/// The type of a tensor that only `--tensor-type` may have chosen one for.
+///
+/// Errors: as for [`choose`].
+pub(super) fn named(tensor: &Tensor, wanted: Option<DType>) -> Result<Choice> {
+    let source = Source { name: &tensor.name, dtype: tensor.dtype, shape: &tensor.shape, wanted };
+    let dtype = wanted.map_or(Ok(tensor.dtype), |wanted| fitting(wanted, &source))?;
+    Ok(Choice { dtype, instead_of: wanted.filter(|wanted| *wanted != dtype), needs_matrix: false })
+}
+
+/// How many layers the names of tensors speak of.
+pub(super) fn n_layers(tensors: &[Tensor]) -> u32 {
+    let layers = tensors.iter().filter_map(|tensor| names::layer(&tensor.name));
+    layers.max().map_or(0, |last| u32::try_from(last).unwrap_or(u32::MAX).saturating_add(1))
 }
 
 /// `wanted`, or what takes its place where the tensor's rows are not whole blocks of it.
