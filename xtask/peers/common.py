@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -144,15 +145,15 @@ class Judge:
         self.versions = {}  # of programs that are no packages of this Python
         self.started = time.monotonic()
 
-    def run(self, *arguments):
-        """Runs modelferry and returns what it said."""
+    def run(self, *arguments, env=None):
+        """Runs modelferry and returns what it said. `env` is added to the environment."""
         return subprocess.run([self.binary, *map(str, arguments)], stdin=subprocess.DEVNULL, capture_output=True,
-                              cwd=self.folder, timeout=TIMEOUT, check=False)
+                              cwd=self.folder, timeout=TIMEOUT, check=False, env={**os.environ, **(env or {})})
 
-    def convert(self, source, target, *options):
+    def convert(self, source, target, *options, env=None):
         """Converts, which must succeed; returns the target."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        result = self.run("convert", source, target, *options)
+        result = self.run("convert", source, target, *options, env=env)
         check(result.returncode == 0, f"convert {source.name} {target.name} {' '.join(map(str, options))}: "
                                       f"exit {result.returncode}: {told(result)}")
         return target

@@ -89,7 +89,7 @@ impl Facts {
                         ..joined
                     }
                 }
-                Op::Block { f: BlockFn::Quantize, of: child, row, weights: Some(_) } => {
+                Op::Block { f: BlockFn::Quantize, of: child, weights: Some(_), .. } => {
                     // Whole rows are made, whatever is wanted of them.
                     let fact = of(*child);
                     Fact { linear: true, scratch: fact.scratch.saturating_add(8), ..fact }

@@ -21,7 +21,7 @@ use modelferry_core::expr::{BlockFn, NodeId, Packing, volume};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, Tensor};
-use modelferry_core::value::Value;
+use modelferry_core::model::Value;
 use modelferry_core::{DType, Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -37,12 +37,12 @@ pub struct Facts<'a> {
 
 impl Facts<'_> {
     /// How many heads share a key and a value.
-    fn gqa(&self) -> u32 {
+    pub(super) fn gqa(&self) -> u32 {
         self.n_head.checked_div(self.n_head_kv).unwrap_or(0)
     }
 
     /// Whether llama.cpp takes it for one of the models of 70 billion parameters.
-    fn is_70b(&self) -> bool {
+    pub(super) fn is_70b(&self) -> bool {
         match self.architecture {
             "llama" | "llama-embed" => {
                 self.n_layer == 80 && self.n_expert != 8 && self.n_head != self.n_head_kv
@@ -69,7 +69,7 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn row(&self) -> u64 {
+    pub(super) fn row(&self) -> u64 {
         self.shape.last().copied().unwrap_or(1)
     }
 
@@ -78,7 +78,7 @@ impl Source<'_> {
         self.shape.iter().rev().skip(1).any(|extent| *extent > 1)
     }
 
-    fn is_stacked(&self) -> bool {
+    pub(super) fn is_stacked(&self) -> bool {
         self.shape.iter().rev().nth(2).is_some_and(|extent| *extent > 1)
     }
 }
