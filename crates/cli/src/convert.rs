@@ -139,6 +139,9 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  asked: {}: {}", asked.question, asked.answer)?;
         }
     }
+    for note in &report.notes {
+        writeln!(out, "  note: {}", printable(note))?;
+    }
     if let Some(n_tensors) = report.n_verified {
         writeln!(out, "verified: {} read back, equal to the source", plural(n_tensors as u64, "tensor"))?;
     }

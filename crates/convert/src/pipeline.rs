@@ -50,7 +50,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.asked.append(&mut traces.asked);
     let (mut model, losses) = result?;
     report.losses.extend(losses);
-    report.losses.extend(config.report(&mut model, info.assets));
+    report.losses.extend(config.report(&mut model, info.config));
     report.n_tensors = model.tensors.len() as u64;
     report.n_elements = model.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.n_elements()));
 
@@ -63,6 +63,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.asked.append(&mut traces.asked);
     let (layout, losses) = result.map_err(|error| error.format(info.format))?;
     report.losses.extend(losses);
+    report.notes.clone_from(&layout.notes);
     layout.validate(&view).map_err(|error| error.format(info.format))?;
     report.files = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
     report.root = layout.files.get(layout.root).map(|file| file.path.clone());

@@ -33,6 +33,8 @@ pub struct Report {
     pub bytes: u64,
     /// Everything dropped, rounded, renamed or re-laid-out.
     pub losses: Vec<Loss>,
+    /// What else there is to know about the output.
+    pub notes: Vec<String>,
     /// What had to be known about payload.
     pub asked: Vec<Asked>,
     /// Whether it stopped before writing, as it was told to.
@@ -59,6 +61,7 @@ impl Report {
         object.list("files", self.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})))?;
         object.field("removed", self.stale.as_slice())?;
         object.list("losses", self.losses.iter().map(json::loss))?;
+        object.field("notes", self.notes.as_slice())?;
         let asked = |asked: &Asked| json!({"question": asked.question, "answer": asked.answer});
         object.list("questions", self.asked.iter().map(asked))?;
         object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))?;

@@ -23,6 +23,8 @@ pub struct Layout {
     /// the output: they and all of their set are replaced as if they were files of the layout. A program that finds
     /// two sets of weights in a folder loads the one it likes better.
     pub supersedes: Vec<String>,
+    /// What a person should know about the output that is no loss: what it can be used for.
+    pub notes: Vec<String>,
 }
 
 /// One output file: its pieces in order, without gap or overlap.

@@ -29,6 +29,8 @@ pub enum LossKind {
     State,
     /// A part of a nested checkpoint that is neither tensors nor state of the training: counters, arguments, objects.
     Tree,
+    /// The program around the tensors, or a part of it that holds none, is not written.
+    Graph,
     /// A file of the model's folder is not written, or as another.
     Asset,
     /// The bytes of a tensor were column-major or foreign-endian and are written row-major and little-endian.
@@ -37,7 +39,7 @@ pub enum LossKind {
 
 impl LossKind {
     /// Every kind.
-    pub const ALL: [LossKind; 13] = [
+    pub const ALL: [LossKind; 14] = [
         LossKind::Dtype,
         LossKind::Overflow,
         LossKind::Underflow,
@@ -49,6 +51,7 @@ impl LossKind {
         LossKind::Metadata,
         LossKind::State,
         LossKind::Tree,
+        LossKind::Graph,
         LossKind::Asset,
         LossKind::Layout,
     ];
@@ -67,6 +70,7 @@ impl LossKind {
             LossKind::Metadata => "metadata",
             LossKind::State => "state",
             LossKind::Tree => "tree",
+            LossKind::Graph => "graph",
             LossKind::Asset => "asset",
             LossKind::Layout => "layout",
         }
@@ -81,7 +85,11 @@ impl LossKind {
     pub fn severity(self) -> Severity {
         match self {
             LossKind::Dtype | LossKind::Overflow | LossKind::Tensor => Severity::Refuse,
-            LossKind::Metadata | LossKind::Tree | LossKind::Asset | LossKind::TieDropped => Severity::Warning,
+            LossKind::Metadata
+            | LossKind::Tree
+            | LossKind::Graph
+            | LossKind::Asset
+            | LossKind::TieDropped => Severity::Warning,
             LossKind::Underflow
             | LossKind::State
             | LossKind::Name

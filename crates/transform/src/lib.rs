@@ -17,6 +17,7 @@
 mod dtype;
 mod edits;
 mod glob;
+mod graph;
 mod names;
 mod quantized;
 mod select;
@@ -53,12 +54,16 @@ pub fn apply(
 ) -> Result<(Model, Vec<Loss>)> {
     let mut losses = vec![];
     let wrappers = names::wrappers(&model);
+    let parts = model.graph.as_ref().map(|graph| graph.parts.clone());
     select(&mut model, edits, &mut losses)?;
     names::choose(&mut model, edits, &mut losses)?;
     names::strip(&mut model, edits, &wrappers, &mut losses)?;
     names::rename(&mut model, edits, &mut losses)?;
     dtype::cast(&mut model, edits, host.limits(), &mut losses)?;
     ties::settle(&mut model, edits.ties, target_ties, host, &mut losses)?;
+    if model.graph.is_none() {
+        graph::report(parts.into_iter().flatten(), edits, &mut losses);
+    }
     Ok((model, losses))
 }
 
@@ -79,6 +84,7 @@ fn retain(model: &mut Model, keep: &[bool]) {
     if let Some(tree) = &mut model.tree {
         tree::retain(tree, &new_idx);
     }
+    graph::retain(model, &new_idx);
 }
 
 #[cfg(test)]
