@@ -249,7 +249,7 @@ def external(out):
         rawonnx.tensor(place(), name="no length", dims=(2,)),
         rawonnx.tensor(rawonnx.external("sub/weights.data", length=8), name="deep", dims=(2,)),
         rawonnx.tensor(rawonnx.sub(9, floats(1, 9)), name="inside", dims=(1,)),
-        rawonnx.tensor(rawonnx.external("not-there"), name="empty", dims=(0,)),
+        rawonnx.tensor(place(offset=0, length=0), name="empty", dims=(0,)),
     ]
     folder = "models/onnx-external"
     out.write(f"{folder}/model.onnx", rawonnx.initializers(*tensors), "hand", "elements in files beside it")

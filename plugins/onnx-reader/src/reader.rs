@@ -96,3 +96,6 @@ fn parts(summary: &Summary) -> Vec<Part> {
     let text = |(name, n): &(String, u64)| Part { path: name.clone(), what: counted(*n, "text") };
     std::iter::once(graph).chain(summary.texts.iter().map(text)).collect()
 }
+
+#[cfg(test)]
+mod tests;

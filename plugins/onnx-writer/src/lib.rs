@@ -9,6 +9,8 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod graph;
+mod names;
 mod plain;
 mod tensor;
 mod versions;

@@ -1,16 +1,18 @@
 //! Model -> one message, and files of data beside it.
 
 use crate::data::Data;
+use crate::graph::{self, Plan};
 use crate::{plain, tensor};
 use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{ModelView, TensorIdx, Value};
 use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
-use modelferry_core::{DType, Error, Result};
+use modelferry_core::{DType, Error, ErrorKind, Result};
 use modelferry_hf::output;
 use modelferry_wire::onnx::messages::Entry;
 use modelferry_wire::onnx::{CONFIG_KEY, DIALECT, MAX_MESSAGE_BYTES, Message, Part};
+use std::collections::HashSet;
 
 /// The ONNX writer.
 #[derive(Clone, Copy, Debug)]
@@ -50,7 +52,7 @@ static INFO: WriterInfo = WriterInfo {
     ties: Carries::Yes,
     metadata: Carries::Yes,
     tree: Carries::No,
-    graph: Carries::No,
+    graph: Carries::Yes,
     config: Carries::Yes,
     assets: Carries::No,
     shards: Carries::Yes,
@@ -72,13 +74,27 @@ impl Writer for OnnxWriter {
     ) -> Result<(Layout, Vec<Loss>)> {
         let mut losses = vec![];
         let metadata = metadata(view, &mut losses);
-        let message = |data: &Data| plain::message(view, &metadata, data);
+        let program = view.graph().filter(|graph| graph.dialect == DIALECT);
+        let plan = program.map(|program| Plan::new(view, program)).transpose().map_err(damaged)?;
+        let initializers = plan.as_ref().map(Plan::initializers);
+        let message = |data: &Data| match (program, &plan) {
+            (Some(program), Some(plan)) => {
+                graph::message(view, program, plan, &metadata, data).map_err(damaged)
+            }
+            _ => plain::message(view, &metadata, data),
+        };
 
         let wish = request.options.get("external-data");
         let threshold = request.options.get("external-threshold").and_then(|text| text.parse::<u64>().ok());
+        let may_be_outside = |idx: TensorIdx| {
+            let is_wanted = |initializers: &HashSet<TensorIdx>| {
+                initializers.contains(&idx) && !is_like_a_shape(view, idx)
+            };
+            initializers.as_ref().is_none_or(is_wanted)
+        };
         let is_outside = |idx: TensorIdx| {
             let len = view.tensor(idx).byte_len();
-            len > 0 && len >= threshold.unwrap_or(0)
+            len > 0 && len >= threshold.unwrap_or(0) && may_be_outside(idx)
         };
         let groups = output::distribute(view, request.shards, (0..view.tensors().len()).collect());
         if wish == Some("false") && groups.len() > 1 {
@@ -103,9 +119,29 @@ impl Writer for OnnxWriter {
         let mut layout = Layout::default();
         data.push(&mut layout);
         layout.root = layout.push_file(request.file_name, pieces(view, whole));
-        layout.notes.push(NO_GRAPH.to_owned());
+        if program.is_none() {
+            layout.notes.push(NO_GRAPH.to_owned());
+        }
         Ok((layout, losses))
     }
+}
+
+/// Parts of a graph that are not looked into where nothing in them has to change may be damaged.
+fn damaged(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Malformed => {
+            Error::target("a part of the graph is damaged, and cannot follow its weights").source(error)
+        }
+        _ => error,
+    }
+}
+
+/// Whether a graph may compute shapes from it: programs that infer those do not look into other files.
+fn is_like_a_shape(view: &ModelView<'_>, idx: TensorIdx) -> bool {
+    const MOST_BYTES: u64 = 1024;
+    let tensor = view.tensor(idx);
+    let is_whole = matches!(tensor.dtype(), DType::I64 | DType::I32);
+    is_whole && tensor.shape().len() <= 1 && tensor.byte_len() < MOST_BYTES
 }
 
 fn pieces(view: &ModelView<'_>, message: Message) -> Vec<Piece> {
@@ -148,3 +184,6 @@ fn copied_ties(view: &ModelView<'_>, data: &Data) -> Vec<Loss> {
     }
     losses
 }
+
+#[cfg(test)]
+mod tests;

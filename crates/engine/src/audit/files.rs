@@ -68,3 +68,44 @@ fn tensors(source: Source<'_>, digest: &FileDigest) -> Vec<usize> {
     let tensors = source.model.tensors.iter().enumerate();
     tensors.filter(|(_, tensor)| is_in_it(tensor)).map(|(idx, _)| idx).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Settings;
+    use modelferry_core::DType;
+    use modelferry_core::inputs::{FileId, MemInputs};
+    use modelferry_core::model::Model;
+
+    /// FIPS 180: the SHA-1 of "abc".
+    const ABC: [u8; 20] = [
+        0xa9, 0x99, 0x3e, 0x36, 0x47, 0x06, 0x81, 0x6a, 0xba, 0x3e, 0x25, 0x71, 0x78, 0x50, 0xc2, 0x6c, 0x9c,
+        0xd0, 0xd8, 0x9d,
+    ];
+
+    #[test]
+    fn a_file_is_what_was_stated_or_not() {
+        let inputs = MemInputs::new("model", vec![0; 4]).with("data", *b"abc");
+        let mut model = Model::default();
+        for (name, file) in [("a", 0), ("b", 1)] {
+            let bytes = model.nodes.region(FileId(file), 0, 3).unwrap();
+            model.push(name, DType::U8, vec![3], bytes).unwrap();
+        }
+        let audit = |model: &Model| {
+            let source = Source { model, inputs: &inputs };
+            crate::check_claims(source, &Settings::default(), &Control::new()).unwrap()
+        };
+        model.file_digests.push(FileDigest { file: FileId(1), sha1: ABC });
+        let found = audit(&model);
+        assert_eq!((found.n_checksums, found.n_bytes, found.faults.len()), (1, 9, 0));
+        model.file_digests[0].sha1[3] ^= 1;
+        let found = audit(&model);
+        let [fault] = &found.faults[..] else { panic!("{:?}", found.faults) };
+        assert_eq!(fault.tensors, [1]);
+        assert_eq!(
+            fault.error.to_string(),
+            "data: the file does not match its stated SHA-1, expected a9993e374706816aba3e25717850c26c9cd0d89d, found \
+             a9993e364706816aba3e25717850c26c9cd0d89d"
+        );
+    }
+}

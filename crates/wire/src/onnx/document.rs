@@ -205,9 +205,9 @@ impl<'a> Reading<'a> {
     fn training(&mut self, field: &Field) -> Result<Vec<u8>> {
         let (mut at, mut out) = (field.at, vec![]);
         while let Some(inner) = self.walk.next(&mut at, field.end)? {
-            let name = match inner.number {
-                training::INITIALIZATION => "training.initialization",
-                training::ALGORITHM => "training.algorithm",
+            let name = match (inner.number, inner.wire) {
+                (training::INITIALIZATION, Wire::Bytes) => "training.initialization",
+                (training::ALGORITHM, Wire::Bytes) => "training.algorithm",
                 _ => {
                     self.walk.copy(&inner, &mut out)?;
                     continue;

@@ -16,6 +16,7 @@ mod external;
 mod fields;
 mod file;
 pub mod messages;
+mod names;
 mod nodes;
 mod tensor;
 mod write;
@@ -141,3 +142,6 @@ pub mod training {
     pub const INITIALIZATION: u32 = 1;
     pub const ALGORITHM: u32 = 2;
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,12 +3,13 @@
 use super::document::{Found, Summary};
 use super::fields::{Fields, Wire, put_varint, tag};
 use super::file::{Field, Source};
+use super::names::Names;
 use super::tensor::{Payload, Place, Scanned, Values, of_attribute, scan};
 use super::{attribute, graph, node, sparse};
 use modelferry_core::dtype::DType;
 use modelferry_core::limits::Limits;
 use modelferry_core::{Error, Result};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// Position of a scope: a graph or function with names of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,7 +293,8 @@ impl<'a> Walk<'a> {
                 .offset(message.begin));
         }
         // Its name is that of its values, which may come second.
-        let values = fields.iter().find(|field| field.number == sparse::VALUES);
+        let is_values = |field: &&Field| (field.number, field.wire) == (sparse::VALUES, Wire::Bytes);
+        let values = fields.iter().find(is_values);
         if let (None, Some(values)) = (&name, values) {
             name = Some(scan(&mut self.source, values.at, values.end, self.limits)?.name);
         }
@@ -302,9 +304,9 @@ impl<'a> Walk<'a> {
         }
         for field in &fields {
             let first = self.pending.len();
-            let part = match field.number {
-                sparse::VALUES => "values",
-                sparse::INDICES => "indices",
+            let part = match (field.number, field.wire) {
+                (sparse::VALUES, Wire::Bytes) => "values",
+                (sparse::INDICES, Wire::Bytes) => "indices",
                 _ => {
                     self.copy(field, &mut out)?;
                     continue;
@@ -372,31 +374,6 @@ impl<'a> Walk<'a> {
             tensors.push(found);
         }
         Ok((tensors, self.summary))
-    }
-}
-
-/// Names of tensors, no two alike.
-#[derive(Default)]
-struct Names {
-    taken: HashSet<String>,
-    /// The last number that was put behind a name.
-    numbers: HashMap<String, u64>,
-}
-
-impl Names {
-    /// `local` if nobody has it, else with the way to it before it, else with a number behind that.
-    fn free(&mut self, local: String, way: &str) -> String {
-        if self.taken.insert(local.clone()) {
-            return local;
-        }
-        let scoped = format!("{way}.{local}");
-        let mut name = scoped.clone();
-        while !self.taken.insert(name.clone()) {
-            let number = self.numbers.entry(scoped.clone()).or_insert(1);
-            *number += 1;
-            name = format!("{scoped}.{number}");
-        }
-        name
     }
 }
 

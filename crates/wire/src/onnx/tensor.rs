@@ -161,9 +161,8 @@ fn described(dims: &[i64], data_type: Option<i32>, limits: &Limits) -> Result<(V
     let dims: Result<Vec<u64>> =
         dims.iter().map(|dim| u64::try_from(*dim).map_err(|_| negative(dim))).collect();
     let dims = dims?;
-    if volume(&dims).is_none() {
-        return Err(Error::malformed("a tensor has too many elements").found(format_args!("{dims:?}")));
-    }
+    let too_many = || Error::malformed("a tensor has too many elements").found(format_args!("{dims:?}"));
+    let n = volume(&dims).ok_or_else(too_many)?;
     let element = match data_type {
         Some(STRING) => None,
         Some(0) | None => return Err(Error::malformed("a tensor has no type")),
@@ -171,6 +170,11 @@ fn described(dims: &[i64], data_type: Option<i32>, limits: &Limits) -> Result<(V
             Error::unsupported("an element type that onnx 1.23 does not have").found(number)
         })?),
     };
+    if element
+        .is_some_and(|element: Element| element.dtype.packed_len(n).is_none_or(|len| len > i64::MAX as u64))
+    {
+        return Err(too_many());
+    }
     Ok((dims, element))
 }
 
