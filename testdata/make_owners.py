@@ -58,6 +58,18 @@ for path in sys.stdin.read().splitlines():
     if status:
         print("ends by signal", status)
 """
+# By its path, so that what lies in other files is looked at too.
+JUDGE_ONNX = """
+import sys
+import onnx
+
+for path in sys.stdin.read().splitlines():
+    try:
+        onnx.checker.check_model(path, full_check=True)
+        print("takes it, reads", len(onnx.load(path).graph.initializer))
+    except BaseException as error:
+        print("refuses:", type(error).__name__)
+"""
 NOT_ASKED = ("flood-", "global-name-1-mib", "laughs-", "nesting-")
 
 
@@ -72,15 +84,17 @@ def ask(out, judge, names):
 
 
 def make(out):
-    """Asks safetensors, numpy and torch about every bad file written so far, and writes the page."""
+    """Asks safetensors, numpy, torch and onnx about every bad file written so far, and writes the page."""
     bad = sorted(n for n in out.origins if n.startswith("bad/") and not n.startswith(("bad/index/", "bad/hf/")))
     verdicts = ask(out, JUDGE, [n for n in bad if n.endswith((".safetensors", ".npy", ".npz"))])
     of_torch = [n for n in bad if n.startswith("bad/pytorch/")]
     asked = [n for n in of_torch if not n.removeprefix("bad/pytorch/").startswith(NOT_ASKED)]
     verdicts.update(dict.fromkeys(of_torch, "not asked: it would take minutes"))
     verdicts.update(ask(out, JUDGE_TORCH, asked))
+    verdicts.update(ask(out, JUDGE_ONNX, [n for n in bad if n.endswith(".onnx")]))
     lines = ["# What the owners say about these files", "",
              "Made by `make.py`: safetensors.deserialize for safetensors, np.load with allow_pickle=False for npy and npz,",
-             "torch.load with weights_only=True for torch's files.", "", "| file | owner |", "|---|---|"]
+             "torch.load with weights_only=True for torch's files, onnx.checker.check_model with full_check=True and onnx.load",
+             "for ONNX models.", "", "| file | owner |", "|---|---|"]
     lines += [f"| {name.removeprefix('bad/')} | {verdicts[name]} |" for name in sorted(verdicts)]
     out.write("bad/OWNERS.md", ("\n".join(lines) + "\n").encode(), "make_owners.py", "the owners' verdicts")

@@ -20,6 +20,8 @@ pub fn files() -> Registry {
     safetensors_writer::register(&mut registry);
     npz_reader::register(&mut registry);
     npz_writer::register(&mut registry);
+    onnx_reader::register(&mut registry);
+    onnx_writer::register(&mut registry);
     pytorch_reader::register(&mut registry);
     pytorch_writer::register(&mut registry);
     gguf_reader::register(&mut registry);

@@ -95,13 +95,15 @@ fn or_nothing(names: &[&str]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
 
-fn carried(info: &WriterInfo) -> [(&'static str, Carries); 6] {
+fn carried(info: &WriterInfo) -> [(&'static str, Carries); 8] {
     [
         ("names", info.names),
         ("ties", info.ties),
         ("metadata", if info.metadata == MetadataForm::None { Carries::No } else { Carries::Yes }),
         ("shards", info.shards),
         ("tree", info.tree),
+        ("graph", info.graph),
+        ("config", info.config),
         ("assets", info.assets),
     ]
 }

@@ -57,6 +57,8 @@ static WRITER: WriterInfo = WriterInfo {
     ties: Carries::No,
     metadata: MetadataForm::None,
     tree: Carries::No,
+    graph: Carries::No,
+    config: Carries::No,
     assets: Carries::No,
     shards: Carries::No,
 };

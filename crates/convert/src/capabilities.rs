@@ -64,15 +64,18 @@ pub(crate) fn check(
             losses.push(Loss::declared(LossKind::Tree, part.path, format!("{}, not carried", part.what)));
         }
     }
-    if whole.assets == Carries::No {
-        let config = view.config().map(|_| "config.json");
-        for name in config.into_iter().chain(view.assets().map(|(name, _)| name)) {
-            let detail = format!(
-                "a file is written, and this belongs to its folder, which {} has none of",
-                whole.format
-            );
-            losses.push(Loss::declared(LossKind::Asset, name, detail));
+    if let Some(graph) = view.graph().filter(|graph| !info.carries_graph(graph.dialect)) {
+        for part in &graph.parts {
+            losses.push(Loss::declared(LossKind::Graph, &part.path, format!("{}, not carried", part.what)));
         }
+    }
+    // What surrounds the tensors is the whole's to hold: of a folder, beside its weights.
+    let config = view.config().filter(|_| whole.config == Carries::No).map(|_| "config.json");
+    let assets = view.assets().filter(|_| whole.assets == Carries::No).map(|(name, _)| name);
+    for name in config.into_iter().chain(assets) {
+        let detail =
+            format!("a file is written, and this belongs to its folder, which {} has none of", whole.format);
+        losses.push(Loss::declared(LossKind::Asset, name, detail));
     }
     if info.ties == Carries::No && !view.ties().is_empty() {
         // The transform settles ties for the target; one that is left would be lost without a word.

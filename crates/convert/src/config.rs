@@ -30,7 +30,8 @@ impl<'a> Own<'a> {
     /// config is not looked at any further.
     pub(crate) fn settle(opened: &mut Opened, wanted: &'a ConfigFrom, limits: &Limits) -> Result<Own<'a>> {
         let is_part = opened.reader.place == Place::Folder;
-        let text = opened.model.config.clone().filter(|_| is_part);
+        // A file's own, too, where its format has a place for it.
+        let text = opened.model.config.clone();
         match wanted {
             ConfigFrom::Nowhere => opened.model.config = None,
             ConfigFrom::Given(text) => {

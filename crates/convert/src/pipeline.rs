@@ -50,7 +50,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.asked.append(&mut traces.asked);
     let (mut model, losses) = result?;
     report.losses.extend(losses);
-    report.losses.extend(config.report(&mut model, info.assets));
+    report.losses.extend(config.report(&mut model, info.config));
     report.losses.extend(metadata::fit(&mut model.metadata, target.tensors().metadata));
     report.n_tensors = model.tensors.len() as u64;
     report.n_elements = model.tensors.iter().fold(0, |sum, tensor| sum.saturating_add(tensor.n_elements()));

@@ -16,6 +16,7 @@
 pub mod dtype;
 pub mod error;
 pub mod expr;
+pub mod graph;
 pub mod inputs;
 pub mod layout;
 pub mod limits;

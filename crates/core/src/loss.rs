@@ -33,6 +33,8 @@ pub enum LossKind {
     State,
     /// A part of a nested checkpoint that is neither tensors nor state of the training: counters, arguments, objects.
     Tree,
+    /// The program around the tensors, or a part of it that holds none, is not written.
+    Graph,
     /// A file of the model's folder is not written, or as another.
     Asset,
     /// The bytes of a tensor were column-major or foreign-endian and are written row-major and little-endian.
@@ -41,7 +43,7 @@ pub enum LossKind {
 
 impl LossKind {
     /// Every kind.
-    pub const ALL: [LossKind; 15] = [
+    pub const ALL: [LossKind; 16] = [
         LossKind::Dtype,
         LossKind::Overflow,
         LossKind::Underflow,
@@ -55,6 +57,7 @@ impl LossKind {
         LossKind::Metadata,
         LossKind::State,
         LossKind::Tree,
+        LossKind::Graph,
         LossKind::Asset,
         LossKind::Layout,
     ];
@@ -75,6 +78,7 @@ impl LossKind {
             LossKind::Metadata => "metadata",
             LossKind::State => "state",
             LossKind::Tree => "tree",
+            LossKind::Graph => "graph",
             LossKind::Asset => "asset",
             LossKind::Layout => "layout",
         }
@@ -89,7 +93,12 @@ impl LossKind {
     pub fn severity(self) -> Severity {
         match self {
             LossKind::Dtype | LossKind::Overflow | LossKind::NonFinite | LossKind::Tensor => Severity::Refuse,
-            LossKind::Fallback | LossKind::Metadata | LossKind::Tree | LossKind::Asset | LossKind::TieDropped => Severity::Warning,
+            LossKind::Fallback
+            | LossKind::Metadata
+            | LossKind::Tree
+            | LossKind::Graph
+            | LossKind::Asset
+            | LossKind::TieDropped => Severity::Warning,
             LossKind::Underflow
             | LossKind::State
             | LossKind::Name

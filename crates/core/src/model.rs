@@ -7,6 +7,7 @@
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::expr::{Arena, NodeId, Op, volume};
+use crate::graph::{Binding, Graph};
 use crate::inputs::FileId;
 use crate::limits::Limits;
 use crate::loss::Loss;
@@ -33,10 +34,14 @@ pub struct Model {
     pub config: Option<Arc<str>>,
     /// The nested document that the tensors stand in, where the source is one (a pickle).
     pub tree: Option<Tree>,
+    /// The program that the tensors stand in, where the source holds one.
+    pub graph: Option<Graph>,
     /// Files that belong to the model and hold no weights, names unique.
     pub assets: Vec<Asset>,
     /// Digests that the source states about itself; the engine checks those whose bytes it reads.
     pub claims: Vec<Claim>,
+    /// Digests that the source states about whole files; only `verify` reads them for that.
+    pub file_digests: Vec<FileDigest>,
     /// What the reader has compared and does not insist on; `verify` does.
     pub checks: Vec<Check>,
     /// Sources behind [`Op::Plugin`].
@@ -89,6 +94,15 @@ pub struct Claim {
     pub crc32: u32,
     /// Whether the description itself rests on these bytes: then every run checks them, whatever it writes.
     pub is_header: bool,
+}
+
+/// A digest stated by the source about a file that it is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileDigest {
+    /// The file.
+    pub file: FileId,
+    /// The SHA-1 of all of its bytes.
+    pub sha1: [u8; 20],
 }
 
 /// A rule of the format, or a statement of the source about itself, that does not decide how the source is read: a
@@ -176,6 +190,16 @@ impl Model {
                 return Err(Error::malformed("the tree names a tensor that is not there").found(idx));
             }
         }
+        if let Some(graph) = &self.graph {
+            let fits = |binding: &Binding| {
+                binding.tensor < self.tensors.len()
+                    && binding.data.idx() < self.nodes.len()
+                    && binding.at <= graph.body.len() as u64
+            };
+            if !graph.bindings.iter().all(fits) || !graph.bindings.is_sorted_by_key(|binding| binding.at) {
+                return Err(Error::malformed("the graph has places for tensors that are not there"));
+            }
+        }
         for group in &self.ties {
             let first = group.first().and_then(|&idx| self.tensors.get(idx));
             let fits = group.len() > 1
@@ -229,13 +253,19 @@ impl Model {
 #[derive(Clone, Copy)]
 pub struct ModelView<'a> {
     model: &'a Model,
+    is_weights: bool,
 }
 
 impl<'a> ModelView<'a> {
     /// A writer's view of a validated model.
     pub fn new(model: &'a Model, limits: &Limits) -> Result<ModelView<'a>> {
         model.validate(limits)?;
-        Ok(ModelView { model })
+        Ok(ModelView { model, is_weights: false })
+    }
+
+    /// The same as the writer of a folder's weights sees it: config and files are written beside them, by another.
+    pub fn weights(self) -> ModelView<'a> {
+        ModelView { is_weights: true, ..self }
     }
 
     /// The tensors, in order. A layout names them by position.
@@ -264,12 +294,23 @@ impl<'a> ModelView<'a> {
 
     /// The text of `config.json`.
     pub fn config(&self) -> Option<&'a str> {
-        self.model.config.as_deref()
+        self.model.config.as_deref().filter(|_| !self.is_weights)
     }
 
     /// The nested document that the tensors stand in.
     pub fn tree(&self) -> Option<&'a Tree> {
         self.model.tree.as_ref()
+    }
+
+    /// The program that the tensors stand in.
+    pub fn graph(&self) -> Option<&'a Graph> {
+        self.model.graph.as_ref()
+    }
+
+    /// Whether the tensor in a place of the graph still has the values and the type that the graph came with.
+    pub fn is_untouched(&self, binding: &Binding) -> bool {
+        let tensor = &self.model.tensors[binding.tensor];
+        tensor.data == binding.data && tensor.dtype == binding.dtype
     }
 
     /// Name and length in bytes of every file that holds no weights, in order. A layout names them by position.

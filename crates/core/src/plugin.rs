@@ -97,10 +97,21 @@ pub struct WriterInfo {
     pub metadata: MetadataForm,
     /// Nested values that are not tensors.
     pub tree: Carries,
-    /// Config and other files of the model's folder.
+    /// The program around the tensors, where it is of this format.
+    pub graph: Carries,
+    /// The text of the model's config.
+    pub config: Carries,
+    /// Other files of the model's folder.
     pub assets: Carries,
     /// Several files with an index.
     pub shards: Carries,
+}
+
+impl WriterInfo {
+    /// Whether it carries programs of this dialect: none but its own format's.
+    pub fn carries_graph(&self, dialect: &str) -> bool {
+        self.graph == Carries::Yes && self.format == dialect
+    }
 }
 
 /// Turns files into a description.

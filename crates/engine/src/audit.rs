@@ -1,5 +1,7 @@
 //! Reads all of a model to see whether it can be read and is what it says it is.
 
+mod files;
+
 use crate::control::{Control, Settings};
 use crate::eval::{Cx, Evaluator, Source};
 use modelferry_core::expr::{NodeId, Op};
@@ -56,7 +58,8 @@ pub fn check_claims(source: Source<'_>, settings: &Settings, control: &Control) 
     let leaves = leaves(&evaluator);
     let n_bytes =
         leaves.iter().fold(0, |sum: u64, leaf| sum.saturating_add(leaf.n.saturating_mul(leaf.item)));
-    control.begin(n_bytes);
+    let n_digested = files::n_bytes(source);
+    control.begin(n_bytes.saturating_add(n_digested));
     let run_bytes = settings.tile_bytes().min(1 << 20);
     let tasks = Mutex::new(tasks(&leaves, run_bytes));
     let faults: Mutex<Vec<(usize, Error)>> = Mutex::default();
@@ -119,8 +122,10 @@ pub fn check_claims(source: Source<'_>, settings: &Settings, control: &Control) 
     let faults = faults
         .into_iter()
         .map(|(at, error)| Fault { tensors: users.get(&leaves[at].id).cloned().unwrap_or_default(), error })
-        .collect();
-    Ok(Audit { n_bytes, n_checksums, faults })
+        .collect::<Vec<_>>();
+    let mut audit = Audit { n_bytes: n_bytes.saturating_add(n_digested), n_checksums, faults };
+    files::check(source, run_bytes, control, &mut audit)?;
+    Ok(audit)
 }
 
 /// Reads the items of a task: all at once, or piece by piece in the order a stream wants.

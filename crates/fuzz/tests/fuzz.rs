@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Cases for each target: about ten seconds for all of them together.
-const CASES: [(&str, u64); 9] = [
+const CASES: [(&str, u64); 10] = [
     ("safetensors-header", 10_000),
     ("safetensors-index", 8000),
     ("npy-header", 10_000),
     ("npz-members", 5000),
+    ("onnx-document", 8000),
     ("pickle", 20_000),
     ("torch", 10_000),
     ("hf-config", 10_000),

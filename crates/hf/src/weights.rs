@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What programs look for in a folder, best first: the single file, the index of a sharded set, and the same for
 /// torch's files; then those of adapters, which peft loads; then what folders of ours hold that no such program loads.
-const USUAL: [&str; 8] = [
+const USUAL: [&str; 9] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -18,6 +18,7 @@ const USUAL: [&str; 8] = [
     "adapter_model.bin",
     "model.npz",
     "model.npy",
+    "model.onnx",
 ];
 
 /// Endings of files of weights that readers may know. npy and npz are weights only under the name that a folder of
@@ -139,8 +140,9 @@ fn is_module(folder: &str) -> bool {
 }
 
 fn is_foreign(name: &str) -> bool {
-    // TensorFlow's checkpoints are several files.
-    FOREIGN.iter().any(|ending| name.ends_with(ending)) || name.contains(".ckpt.") || name.contains(".ckpt-")
+    // TensorFlow's checkpoints are several files, and so may be an ONNX model's data.
+    FOREIGN.iter().any(|ending| name.ends_with(ending))
+        || [".ckpt.", ".ckpt-", ".onnx_data_"].iter().any(|part| name.contains(part))
 }
 
 fn is_readable(name: &str) -> bool {

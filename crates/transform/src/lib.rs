@@ -17,6 +17,7 @@
 mod dtype;
 mod edits;
 mod glob;
+mod graph;
 mod names;
 pub mod quantize;
 mod quantized;
@@ -54,6 +55,7 @@ pub fn apply(
 ) -> Result<(Model, Vec<Loss>)> {
     let mut losses = vec![];
     let wrappers = names::wrappers(&model);
+    let parts = model.graph.as_ref().map(|graph| graph.parts.clone());
     select(&mut model, edits, &mut losses)?;
     names::choose(&mut model, edits, &mut losses)?;
     names::strip(&mut model, edits, &wrappers, &mut losses)?;
@@ -65,6 +67,9 @@ pub fn apply(
     dtype::cast(&mut model, edits, &kept, host.limits(), &mut losses)?;
     quantize::apply(&mut model, &edits.quantize, choices, host.limits(), &mut losses)?;
     ties::settle(&mut model, edits.ties, target_ties, host, &mut losses)?;
+    if model.graph.is_none() {
+        graph::report(parts.into_iter().flatten(), edits, &mut losses);
+    }
     Ok((model, losses))
 }
 
@@ -85,6 +90,7 @@ fn retain(model: &mut Model, keep: &[bool]) {
     if let Some(tree) = &mut model.tree {
         tree::retain(tree, &new_idx);
     }
+    graph::retain(model, &new_idx);
 }
 
 #[cfg(test)]

@@ -2,9 +2,11 @@
 
 use super::*;
 use modelferry_core::expr::{BlockFn, NodeId, Op, ScalarFn};
+use modelferry_core::graph::{Binding, Graph};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::LossKind;
 use modelferry_core::plugin::{Answer, Query};
+use modelferry_core::tree::Part;
 use modelferry_core::{DType, ErrorKind};
 
 struct NoHost {
@@ -422,4 +424,35 @@ fn a_config_that_says_quantized_is_believed() {
     fails(quantized(), &half, ErrorKind::Unsupported, text);
     let (names, losses, _) = check(quantized(), &Edits::default(), Carries::No, None).unwrap();
     assert_eq!((names.as_str(), losses.len()), ("a.weight:u8 norm.weight:f32", 0));
+}
+
+#[test]
+fn a_program_goes_with_any_of_its_tensors() {
+    let with_program = |names: &[&str]| {
+        let tensors: Vec<(&str, DType)> = names.iter().map(|name| (*name, DType::F32)).collect();
+        let mut model = model(&tensors);
+        let bind = |(tensor, name): (usize, &&str)| {
+            let data = model.tensors[tensor].data;
+            Binding { at: tensor as u64, tensor, name: (*name).into(), dtype: DType::F32, data }
+        };
+        let bindings = names.iter().enumerate().map(bind).collect();
+        let part = Part { path: "the graph".to_owned(), what: "2 nodes".to_owned() };
+        model.graph = Some(Graph { dialect: "d", body: vec![0; 9].into(), bindings, parts: vec![part] });
+        model
+    };
+    let edits = Edits { exclude: globs(&["b"]), ..Edits::default() };
+    let (words, losses, left) = check(with_program(&["a", "b"]), &edits, Carries::Yes, None).unwrap();
+    assert_eq!(words, "a:f32");
+    let expected = [
+        "tensor: b: left out by --exclude (asked)",
+        "graph: the graph: 2 nodes, not carried, for it lacks tensors now (asked)",
+    ];
+    assert_eq!(losses, expected);
+    assert!(left.graph.is_none());
+
+    let edits = Edits { include: globs(&["*"]), rename: renames(&["a=c"]), ..Edits::default() };
+    let (words, _, kept) = check(with_program(&["a", "b"]), &edits, Carries::Yes, None).unwrap();
+    assert_eq!(words, "c:f32 b:f32");
+    let graph = kept.graph.unwrap();
+    assert_eq!((&*graph.bindings[0].name, graph.bindings[0].tensor), ("a", 0));
 }

@@ -6,6 +6,7 @@
 //! - [`npy`]: numpy's array header, both ways, and the note that says what a void array really holds;
 //! - [`pickle`]: pickles of every protocol as trees of values, never executed, and the dialect that torch takes back;
 //! - [`torch`]: objects and storages of everything that torch has saved;
+//! - [`onnx`]: protobuf documents with their payload left where it is, and new ones with room for it;
 //! - [`tar`]: where the files of an archive lie.
 //!
 //! Nothing here knows the intermediate representation beyond element types, metadata values and trees, and nothing performs I/O except
@@ -18,6 +19,7 @@
 
 pub mod gguf;
 pub mod npy;
+pub mod onnx;
 pub mod pickle;
 pub mod safetensors;
 pub mod tar;

@@ -27,6 +27,8 @@ static INFO: WriterInfo = WriterInfo {
     ties: Carries::Yes,
     metadata: MetadataForm::Typed,
     tree: Carries::Yes,
+    graph: Carries::No,
+    config: Carries::Yes,
     assets: Carries::Yes,
     shards: Carries::Yes,
 };
@@ -48,7 +50,7 @@ impl Writer for HfWriter {
         let is_adapter = view.config().is_none() && view.assets().any(|(name, _)| name == ADAPTER_CONFIG);
         let (file_name, supersedes) = weights::names_to_write(request.weights, is_adapter);
         let weights_request = LayoutRequest { file_name: &file_name, weights: "", ..request.clone() };
-        let (weights, mut losses) = host.layout(view, request.weights, &weights_request)?;
+        let (weights, mut losses) = host.layout(&view.weights(), request.weights, &weights_request)?;
 
         // Files are published in their order: what the config speaks of is there before it, and of a set the index
         // comes last, as its own writer has it.

@@ -37,6 +37,8 @@ static INFO: WriterInfo = WriterInfo {
     ties: Carries::No,
     metadata: MetadataForm::None,
     tree: Carries::No,
+    graph: Carries::No,
+    config: Carries::No,
     assets: Carries::No,
     shards: Carries::No,
 };

@@ -34,6 +34,8 @@ static INFO: WriterInfo = WriterInfo {
     ties: Carries::Yes,
     metadata: MetadataForm::None,
     tree: Carries::Yes,
+    graph: Carries::No,
+    config: Carries::No,
     assets: Carries::No,
     shards: Carries::Yes,
 };

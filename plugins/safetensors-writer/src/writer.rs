@@ -48,6 +48,8 @@ static INFO: WriterInfo = WriterInfo {
     ties: Carries::No,
     metadata: MetadataForm::Text,
     tree: Carries::No,
+    graph: Carries::No,
+    config: Carries::No,
     assets: Carries::No,
     shards: Carries::Yes,
 };

@@ -1,5 +1,6 @@
 //! Damaged and hostile files: each gives the exit code and the message that lie beside it.
 
+use super::fixtures::goes_with_others;
 use super::scratch::walk;
 use super::{Log, Suite, guarded};
 use crate::stopwatch::Stopwatch;
@@ -58,13 +59,13 @@ fn folders(suite: &Suite<'_>, bad: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Everything but what accompanies another file: notes, and the files around and below an index.
+/// Everything but what accompanies another file: notes, files of data, and the files around and below an index.
 fn is_case(path: &Path, files: &[PathBuf]) -> bool {
     let is_index = |path: &Path| path.to_string_lossy().ends_with(".index.json");
     let mut indices = files.iter().filter(|other| is_index(other));
     let has_index = indices.any(|index| index.parent().is_some_and(|folder| path.starts_with(folder)));
     let is_note = path.extension().is_some_and(|extension| extension == "expect" || extension == "md");
-    !is_note && (is_index(path) || !has_index)
+    !is_note && !goes_with_others(path) && (is_index(path) || !has_index)
 }
 
 fn fails_as_recorded(suite: &Suite<'_>, path: &Path) -> Result<(), String> {

@@ -28,6 +28,8 @@ pub(super) struct Content {
     pub(super) metadata: Vec<(String, Value)>,
     /// Paths of what a nested document holds beside its tensors.
     pub(super) parts: Vec<String>,
+    /// What the program around the tensors holds beside them.
+    pub(super) graph: Vec<String>,
     /// The text of the config.
     pub(super) config: Option<String>,
     /// Files that hold no weights, by name.
@@ -79,6 +81,7 @@ impl Content {
             ties: model.ties.clone(),
             metadata: model.metadata.clone(),
             parts: parts(model),
+            graph: model.graph.iter().flat_map(|graph| &graph.parts).map(|part| part.path.clone()).collect(),
             config: model.config.as_deref().map(str::to_owned),
             assets,
         })
@@ -239,6 +242,11 @@ fn changes(
         if !after.parts.iter().any(is_kept) {
             changes.push(Change::of(LossKind::Tree, &[path]));
         }
+    }
+    let lost = before.graph.iter().filter(|path| !after.graph.contains(path));
+    changes.extend(lost.map(|path| Change::of(LossKind::Graph, &[path])));
+    if let Some(path) = after.graph.iter().find(|path| !before.graph.contains(path)) {
+        return Err(format!("the graph's part {path:?} came from nowhere"));
     }
     changes.extend(file_changes(before, after)?);
     for (key, value) in &before.metadata {
@@ -447,6 +455,7 @@ mod tests {
             ties: vec![],
             metadata: vec![],
             parts: vec![],
+            graph: vec![],
             config: None,
             assets,
         }

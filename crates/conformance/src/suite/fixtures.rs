@@ -53,17 +53,25 @@ pub(super) fn find(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, Str
     }
     for path in files.iter().filter(|path| !folders.iter().any(|folder| path.starts_with(folder))) {
         let name = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
-        let siblings =
-            files.iter().filter(|other| other.parent() == path.parent() && path.parent() != Some(&folder));
+        let own = path.parent().filter(|own| *own != folder);
+        let siblings = files.iter().filter(|other| own.is_some_and(|own| other.starts_with(own)));
         let mut members: Vec<PathBuf> = siblings.cloned().collect();
         if members.is_empty() {
             members.push(path.clone());
+        }
+        if goes_with_others(path) {
+            continue;
         }
         if let Some(format) = log.record(&name, owner(suite, path)) {
             fixtures.push(Fixture { name, path: path.clone(), format, files: members });
         }
     }
     Ok(fixtures)
+}
+
+/// Whether a file of testdata is no model but a part of one beside or above it: its name ends in `.data`.
+pub(super) fn goes_with_others(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "data")
 }
 
 /// The outermost folders below `models` in which a config lies.

@@ -127,9 +127,13 @@ pub(super) fn declared_by_capabilities(
         .map(|(key, _)| Loss::declared(LossKind::Metadata, key, "the format has none"));
     let names = names.filter(|_| info.names == Carries::No);
     let keys = keys.filter(|_| info.metadata == MetadataForm::None);
-    let config = content.config.iter().map(|_| "config.json");
-    let files = config.chain(content.assets.keys().map(String::as_str));
-    let files = files.map(|name| Loss::declared(LossKind::Asset, name, "no folder is written"));
+    // Every dialect has one format that carries it; the made models have no graph.
+    let graph = content.graph.iter().map(|path| Loss::declared(LossKind::Graph, path, "the format has none"));
+    let config = content.config.iter().filter(|_| whole.config == Carries::No).map(|_| "config.json");
+    let assets = content.assets.keys().filter(|_| whole.assets == Carries::No).map(String::as_str);
+    let files =
+        config.chain(assets).map(|name| Loss::declared(LossKind::Asset, name, "no folder is written"));
     let parts = parts.filter(|_| info.tree == Carries::No);
-    names.chain(keys).chain(parts).chain(files.filter(|_| whole.assets == Carries::No)).collect()
+    let graph = graph.filter(|_| info.graph == Carries::No);
+    names.chain(keys).chain(parts).chain(graph).chain(files).collect()
 }

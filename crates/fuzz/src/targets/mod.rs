@@ -5,6 +5,7 @@ mod gguf_header;
 mod hf_config;
 mod npy_header;
 mod npz_members;
+mod onnx_document;
 mod pickle;
 mod safetensors_header;
 mod safetensors_index;
@@ -70,6 +71,14 @@ pub const TARGETS: &[Target] = &[
         name: "npz-members",
         about: "an archive made from choices: right offsets, lengths and checksums but for a few",
         check: npz_members::check,
+        seed: |_| None,
+        beginnings: Vec::new,
+        takes_choices: true,
+    },
+    Target {
+        name: "onnx-document",
+        about: "a document made from choices: messages of the right lengths but for a few, data beside it",
+        check: onnx_document::check,
         seed: |_| None,
         beginnings: Vec::new,
         takes_choices: true,

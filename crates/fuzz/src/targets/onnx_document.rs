@@ -1,0 +1,281 @@
+//! ONNX documents made from choices: lengths that fit what they are of, but for a few.
+
+use super::Reached;
+use crate::check;
+use crate::draw::Draw;
+use modelferry_core::inputs::MemInputs;
+
+/// Messages within messages, at most.
+const MAX_DEPTH: usize = 12;
+
+pub(super) fn check(choices: &[u8]) -> Result<Reached, String> {
+    let mut draw = Draw::new(choices);
+    let document = model(&mut draw);
+    let registry = modelferry_cli::builtin::files();
+    let reader = registry.reader("onnx").map_err(|error| error.to_string())?;
+    let data: Vec<u8> = (0..64).collect();
+    let inputs = MemInputs::new("made.onnx", document).with("w.data", data);
+    Ok(check::reader(reader, &inputs)?.0)
+}
+
+fn varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// A number in the field `number`.
+fn int(out: &mut Vec<u8>, number: u64, value: u64) {
+    varint(out, number << 3);
+    varint(out, value);
+}
+
+/// Bytes in the field `number`, of the length that they have, or nearly.
+fn sub(out: &mut Vec<u8>, number: u64, bytes: &[u8], draw: &mut Draw<'_>) {
+    varint(out, number << 3 | 2);
+    let wrong = if draw.rarely(3) { draw.byte() } else { 0 };
+    varint(out, bytes.len() as u64 + u64::from(wrong));
+    out.extend_from_slice(bytes);
+}
+
+/// A field that the message may or may not know.
+fn other(out: &mut Vec<u8>, draw: &mut Draw<'_>) {
+    let number = draw.below(32) as u64;
+    match draw.below(4) {
+        0 => int(out, number, draw.u64()),
+        1 => {
+            varint(out, number << 3 | 5);
+            out.extend_from_slice(&[1, 2, 3, 4]);
+        }
+        2 => {
+            varint(out, number << 3 | 1);
+            out.extend_from_slice(&[1, 2, 3, 4, 5, 6, 7, 8]);
+        }
+        _ => {
+            let bytes = draw.slice().to_vec();
+            sub(out, number, &bytes, draw);
+        }
+    }
+}
+
+fn model(draw: &mut Draw<'_>) -> Vec<u8> {
+    let mut out = vec![];
+    int(&mut out, 1, 8);
+    sub(&mut out, 8, &[0x10, 17], draw);
+    for _ in 0..1 + draw.below(4) {
+        match draw.below(8) {
+            0..4 => {
+                let graph = graph(draw, 0);
+                sub(&mut out, 7, &graph, draw);
+            }
+            4 => {
+                let mut function = vec![];
+                sub(&mut function, 1, name(draw), draw);
+                for _ in 0..draw.below(4) {
+                    let node = node(draw, 1);
+                    sub(&mut function, 7, &node, draw);
+                }
+                sub(&mut out, 25, &function, draw);
+            }
+            5 => {
+                let (mut training, number) = (vec![], 1 + draw.below(3) as u64);
+                let graph = graph(draw, 1);
+                sub(&mut training, number, &graph, draw);
+                sub(&mut out, 20, &training, draw);
+            }
+            6 => {
+                let mut entry = vec![];
+                sub(&mut entry, 1, name(draw), draw);
+                sub(&mut entry, 2, name(draw), draw);
+                sub(&mut out, 14, &entry, draw);
+            }
+            _ => other(&mut out, draw),
+        }
+    }
+    out
+}
+
+fn name<'a>(draw: &mut Draw<'_>) -> &'a [u8] {
+    const NAMES: [&[u8]; 10] =
+        [b"w", b"x", b"y", b"c", b"", b"value", b"a.b", b"\xc3\xa9", b"\xff", b"w.values"];
+    draw.pick(&NAMES)
+}
+
+fn graph(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
+    let mut out = vec![];
+    sub(&mut out, 2, b"g", draw);
+    for _ in 0..draw.below(6) {
+        match draw.below(8) {
+            0..3 => {
+                let tensor = tensor(draw);
+                sub(&mut out, 5, &tensor, draw);
+            }
+            3..6 => {
+                let node = node(draw, depth);
+                sub(&mut out, 1, &node, draw);
+            }
+            6 => {
+                let sparse = sparse(draw);
+                sub(&mut out, 15, &sparse, draw);
+            }
+            _ => other(&mut out, draw),
+        }
+    }
+    out
+}
+
+fn sparse(draw: &mut Draw<'_>) -> Vec<u8> {
+    let mut out = vec![];
+    for number in [1, 2] {
+        if !draw.rarely(20) {
+            let tensor = tensor(draw);
+            sub(&mut out, number, &tensor, draw);
+        }
+    }
+    if draw.rarely(40) {
+        other(&mut out, draw);
+    }
+    out
+}
+
+fn node(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
+    const OPERATORS: [&[u8]; 4] = [b"Constant", b"If", b"Add", b""];
+    let mut out = vec![];
+    for number in [1, 2] {
+        if !draw.rarely(60) {
+            sub(&mut out, number, name(draw), draw);
+        }
+    }
+    let operator: &[u8] = draw.pick(&OPERATORS);
+    sub(&mut out, 4, operator, draw);
+    for _ in 0..draw.below(3) {
+        let attribute = attribute(draw, depth + 1);
+        sub(&mut out, 5, &attribute, draw);
+    }
+    if draw.rarely(30) {
+        other(&mut out, draw);
+    }
+    out
+}
+
+fn attribute(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
+    const ATTRIBUTES: [&[u8]; 8] = [
+        b"value",
+        b"value_float",
+        b"value_floats",
+        b"value_int",
+        b"value_ints",
+        b"sparse_value",
+        b"value_strings",
+        b"then_branch",
+    ];
+    let mut out = vec![];
+    let known: &[u8] = draw.pick(&ATTRIBUTES);
+    sub(&mut out, 1, known, draw);
+    match draw.below(10) {
+        0 | 1 => {
+            let tensor = tensor(draw);
+            sub(&mut out, if draw.rarely(40) { 10 } else { 5 }, &tensor, draw);
+        }
+        2 if depth < MAX_DEPTH => {
+            let graph = graph(draw, depth);
+            sub(&mut out, if draw.rarely(80) { 11 } else { 6 }, &graph, draw);
+        }
+        3 => {
+            let sparse = sparse(draw);
+            sub(&mut out, 22, &sparse, draw);
+        }
+        4 => out.extend_from_slice(&[2 << 3 | 5, 0, 0, 0x80, 0x3f]),
+        5 => int(&mut out, 3, draw.u64()),
+        6 => {
+            let bytes = draw.slice().to_vec();
+            sub(&mut out, 8, &bytes, draw);
+        }
+        7 => (0..draw.below(4)).for_each(|_| int(&mut out, 8, draw.u64())),
+        8 => (0..draw.below(4)).for_each(|_| out.extend_from_slice(&[7 << 3 | 5, 1, 2, 3, 4])),
+        _ => other(&mut out, draw),
+    }
+    if draw.rarely(20) {
+        sub(&mut out, 21, b"of", draw);
+    }
+    out
+}
+
+/// A tensor whose elements are as many as its shape says, most often.
+fn tensor(draw: &mut Draw<'_>) -> Vec<u8> {
+    let mut out = vec![];
+    let mut n = 1u64;
+    for _ in 0..draw.below(4) {
+        let extent = draw.below(4) as u64;
+        int(&mut out, 1, extent);
+        n *= extent;
+    }
+    let data_type = 1 + draw.below(26) as u64;
+    int(&mut out, 2, data_type);
+    sub(&mut out, 8, name(draw), draw);
+    let bits = match data_type {
+        2 | 3 | 9 | 17..=20 | 24 => 8,
+        4 | 5 | 10 | 16 => 16,
+        1 | 6 | 12 => 32,
+        7 | 11 | 13 | 14 => 64,
+        15 => 128,
+        21..=23 => 4,
+        _ => 2,
+    };
+    let len = (n * bits).div_ceil(8) + u64::from(draw.rarely(8));
+    match draw.below(6) {
+        0..3 => {
+            let bytes: Vec<u8> = (0..len).map(|at| at as u8 & 1).collect();
+            sub(&mut out, 9, &bytes, draw);
+        }
+        3 => {
+            let field = [5, 7, 11][draw.below(3)];
+            match draw.rarely(128) {
+                true => (0..n).for_each(|at| int(&mut out, field, at)),
+                false => {
+                    let mut bytes = vec![];
+                    (0..n).for_each(|at| varint(&mut bytes, at * 77));
+                    sub(&mut out, field, &bytes, draw);
+                }
+            }
+        }
+        4 => {
+            for (key, value) in [("location", "w.data".to_owned()), ("offset", draw.below(40).to_string())] {
+                let mut entry = vec![];
+                sub(&mut entry, 1, key.as_bytes(), draw);
+                sub(&mut entry, 2, value.as_bytes(), draw);
+                sub(&mut out, 13, &entry, draw);
+            }
+            int(&mut out, 14, 1);
+        }
+        _ => other(&mut out, draw),
+    }
+    if draw.rarely(20) {
+        other(&mut out, draw);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn most_choices_get_past_the_start() {
+        let mut n_read = 0;
+        for seed in 0..400u64 {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            };
+            let choices: Vec<u8> = (0..200).map(|_| next()).collect();
+            n_read += u32::from(check(&choices).unwrap() == Reached::Read);
+        }
+        assert!(n_read > 20, "{n_read}");
+    }
+}
