@@ -282,7 +282,11 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
     });
     let types = get_all(matches, "tensor-type").map(tensor_type).collect::<Result<_>>()?;
     Ok(Edits {
-        quantize: Quantize { preset: get(matches, "quantize").map(preset).transpose()?, types, importance: None },
+        quantize: Quantize {
+            preset: get(matches, "quantize").map(preset).transpose()?,
+            types,
+            importance: None,
+        },
         select: get(matches, "select").map(str::to_owned),
         keep_optimizer: matches.get_flag("keep-optimizer"),
         include: globs(matches, "include")?,

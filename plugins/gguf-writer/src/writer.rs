@@ -31,6 +31,8 @@ static INFO: WriterInfo = WriterInfo {
     ties: Carries::No,
     metadata: MetadataForm::Typed,
     tree: Carries::No,
+    graph: Carries::No,
+    config: Carries::No,
     assets: Carries::No,
     shards: Carries::Yes,
 };

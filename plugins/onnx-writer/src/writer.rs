@@ -7,7 +7,7 @@ use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{ModelView, TensorIdx, Value};
 use modelferry_core::options::{OptionKind, OptionSpec};
-use modelferry_core::plugin::{Carries, Host, LayoutRequest, Place, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, Host, LayoutRequest, MetadataForm, Place, Writer, WriterInfo};
 use modelferry_core::{DType, Error, ErrorKind, Result};
 use modelferry_hf::output;
 use modelferry_wire::onnx::messages::Entry;
@@ -50,7 +50,7 @@ static INFO: WriterInfo = WriterInfo {
     max_tensors: u64::MAX,
     names: Carries::Yes,
     ties: Carries::Yes,
-    metadata: Carries::Yes,
+    metadata: MetadataForm::Text,
     tree: Carries::No,
     graph: Carries::Yes,
     config: Carries::Yes,

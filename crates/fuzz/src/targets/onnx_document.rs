@@ -100,7 +100,7 @@ fn model(draw: &mut Draw<'_>) -> Vec<u8> {
 fn name<'a>(draw: &mut Draw<'_>) -> &'a [u8] {
     const NAMES: [&[u8]; 10] =
         [b"w", b"x", b"y", b"c", b"", b"value", b"a.b", b"\xc3\xa9", b"\xff", b"w.values"];
-    draw.pick(&NAMES)
+    *draw.pick(&NAMES)
 }
 
 fn graph(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
@@ -148,7 +148,7 @@ fn node(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
             sub(&mut out, number, name(draw), draw);
         }
     }
-    let operator: &[u8] = draw.pick(&OPERATORS);
+    let operator: &[u8] = *draw.pick(&OPERATORS);
     sub(&mut out, 4, operator, draw);
     for _ in 0..draw.below(3) {
         let attribute = attribute(draw, depth + 1);
@@ -172,7 +172,7 @@ fn attribute(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
         b"then_branch",
     ];
     let mut out = vec![];
-    let known: &[u8] = draw.pick(&ATTRIBUTES);
+    let known: &[u8] = *draw.pick(&ATTRIBUTES);
     sub(&mut out, 1, known, draw);
     match draw.below(10) {
         0 | 1 => {

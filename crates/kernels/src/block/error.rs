@@ -79,7 +79,10 @@ mod tests {
             let before: Vec<f32> = (0..37).map(|k| k as f32).collect();
             let after: Vec<f32> = (0..37).map(|k| k as f32 + if k == 36 { -3.0 } else { 0.5 }).collect();
             let stats = QuantStats::of(&bytes(&before), &bytes(&after));
-            assert_eq!(stats, QuantStats { n: 37, non_finite: 0, sum_squares: 36.0 * 0.25 + 9.0, largest: 3.0 });
+            assert_eq!(
+                stats,
+                QuantStats { n: 37, non_finite: 0, sum_squares: 36.0 * 0.25 + 9.0, largest: 3.0 }
+            );
             let stats = QuantStats::of(&bytes(&[f32::NAN, f32::INFINITY, 2.0]), &bytes(&[0.0, 1.0, 1.0]));
             assert_eq!(stats, QuantStats { n: 3, non_finite: 2, sum_squares: 1.0, largest: 1.0 });
             assert_eq!(QuantStats::of(&[], &[]).rms(), 0.0);

@@ -89,7 +89,12 @@ impl BlockCodec {
             _ => return None,
         };
         let quantize = quantize.or(searched::quantizer(dtype));
-        Some(BlockCodec { dtype, quantize, quantize_weighted: searched::weighted_quantizer(dtype), dequantize })
+        Some(BlockCodec {
+            dtype,
+            quantize,
+            quantize_weighted: searched::weighted_quantizer(dtype),
+            dequantize,
+        })
     }
 
     /// The type.
