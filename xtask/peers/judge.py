@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 
-SUITES = ("hf", "numpy", "old_torch", "onnx", "pytorch", "safetensors", "torch", "transformers")
+SUITES = ("ggml", "llama_quantize", "gguf", "onnx", "hf", "numpy", "old_torch", "onnx", "pytorch", "safetensors", "torch", "transformers")
 
 
 def main():
