@@ -9,7 +9,7 @@ import numpy as np
 import bits
 import ggml
 import models
-from common import OURS_TO_THEIRS, THEIRS_TO_OURS, check
+from common import ALLOW_OVERFLOW, OURS_TO_THEIRS, THEIRS_TO_OURS, check
 
 LLAMA = "xllamacpp"
 GGUF = "gguf"
@@ -21,6 +21,8 @@ TYPES = {"q4_0": True, "q4_1": True, "q5_0": True, "q5_1": True, "q8_0": False, 
 SIMPLE = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "tq1_0", "tq2_0", "mxfp4")
 # For dot products alone: ggml has no decoder for one, and none that is part of a format for the other.
 UNDECODED = ("q8_1", "q8_k")
+# Of ggml, those without a name included.
+N_TYPES = 43
 LEVELS = ("portable", "avx2", "avx512")
 
 
@@ -37,7 +39,7 @@ _traits = ggml._function("ggml_get_type_traits", ctypes.POINTER(_Traits), ctypes
 
 def numbered(name):
     """ggml's number of a type."""
-    return next(n for n in range(64) if _traits(n).contents.name and ggml.type_name(n) == name)
+    return next(n for n in range(N_TYPES) if _traits(n).contents.name and ggml.type_name(n) == name)
 
 
 def by_ggml(name, floats, weights=None):
@@ -56,7 +58,7 @@ def floats_of(judge):
     normal = generator.standard_normal
     yield "normal", normal(n) * 0.02
     yield "rounded to bf16", (np.float32(normal(n) * 0.02).view(np.uint32) & 0xffff0000).view(np.float32)
-    yield "of many scales", generator.laplace(size=n) * np.repeat(10.0 ** generator.uniform(-6, 2, n // 32), 32)
+    yield "many scales", generator.laplace(size=n) * np.repeat(10.0 ** generator.uniform(-6, 2, n // 32), 32)
     yield "zeros", np.zeros(n)
     yield "constants", np.repeat(normal(n // 256), 256)
     yield "sparse", np.where(generator.random(n) < 0.03, normal(n), 0)
@@ -102,7 +104,7 @@ def quantized(judge, name, floats):
     with judge.case(f"blocks of {name}", LLAMA, OURS_TO_THEIRS) as case:
         path = source(case, floats)
         for kind in TYPES:
-            same_blocks(case, kind, by_ggml(kind, floats), case.convert(path, f"{kind}.gguf", "--tensor-type", f"*={kind}"))
+            same_blocks(case, kind, by_ggml(kind, floats), case.convert(path, f"{kind}.gguf", "--tensor-type", f"*={kind}", *ALLOW_OVERFLOW))
 
 
 def matrices(case, weights):
@@ -134,7 +136,7 @@ def weighted(judge, name, floats):
         for kind in TYPES:
             expected = by_ggml(kind, floats, weights)
             for idx, matrix in enumerate(matrices(case, weights)):
-                target = case.convert(path, f"{kind}-{idx}.gguf", "--tensor-type", f"*={kind}", "--imatrix", matrix)
+                target = case.convert(path, f"{kind}-{idx}.gguf", "--tensor-type", f"*={kind}", "--imatrix", matrix, *ALLOW_OVERFLOW)
                 same_blocks(case, kind, expected, target)
 
 
@@ -166,7 +168,7 @@ def simple(judge):
 def decoded(judge):
     """Every type that ggml decodes, random bits: NaN is NaN, everything else bit for bit."""
     generator = models.generator("ggml decoders")
-    for number in range(64):
+    for number in range(N_TYPES):
         traits = _traits(number).contents
         if not traits.is_quantized or not traits.to_float or ggml.type_name(number) in UNDECODED:
             continue

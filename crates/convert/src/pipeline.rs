@@ -157,6 +157,10 @@ fn observed(model: &Model, seen: &BTreeMap<TensorIdx, Seen>) -> Vec<Loss> {
             let detail = format!("{} {of} become zero in {}", stats.underflow, tensor.dtype);
             losses.push(Loss::observed(LossKind::Underflow, &tensor.name, detail).asked());
         }
+        if quantized.overflow > 0 {
+            let detail = format!("{} {of} have a scale beyond {}", quantized.overflow, tensor.dtype);
+            losses.push(Loss::observed(LossKind::Overflow, &tensor.name, detail));
+        }
         if quantized.non_finite > 0 {
             let detail = format!("{} {of} are NaN or infinite", quantized.non_finite);
             losses.push(Loss::observed(LossKind::NonFinite, &tensor.name, detail));
