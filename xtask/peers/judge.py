@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 
-SUITES = ("hf", "numpy", "old_torch", "pytorch", "safetensors", "torch", "transformers")
+SUITES = ("gguf", "hf", "numpy", "old_torch", "pytorch", "safetensors", "torch", "transformers")
 
 
 def main():

@@ -164,3 +164,6 @@ fn push_parts(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

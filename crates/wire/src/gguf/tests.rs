@@ -233,7 +233,10 @@ fn limits_hold() {
         let error = parse_header(&inputs, inputs.root(), &limits).unwrap_err();
         assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Limit, expected));
     };
-    check(|l| l.header_bytes = 50, "m: tensor \"a\": byte 49: the header is too long, expected at most 50, found 53");
+    check(
+        |l| l.header_bytes = 50,
+        "m: tensor \"a\": byte 49: the header is too long, expected at most 50, found 53",
+    );
     check(|l| l.tensors = 0, "m: too many tensors, expected at most 0, found 1");
     check(|l| l.name_bytes = 2, "m: byte 24: a key is too long, expected at most 2, found 3");
     // A file may be as long as it likes; its entries may not be as many.
