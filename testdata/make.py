@@ -5,8 +5,8 @@
     python testdata/make.py --check    make them elsewhere and compare; exit 1 if a file differs
 
 Run it in an environment with the packages of xtask/peers/requirements.txt (numpy, ml_dtypes, safetensors, torch,
-huggingface_hub, onnx); made with CPython 3.11 and those versions. The output depends on no clock, path or random seed of the
-machine. Deflated files may differ with the zlib that Python was built with; ORIGIN.md names the one used.
+huggingface_hub, onnx, gguf, xllamacpp); made with CPython 3.11 and those versions. The output depends on no clock, path or random
+seed of the machine. Deflated files may differ with the zlib that Python was built with; ORIGIN.md names the one used.
 """
 
 import argparse
@@ -18,11 +18,13 @@ import tempfile
 import zlib
 from pathlib import Path
 
+import make_bad_gguf
 import make_bad_npz
 import make_bad_onnx
 import make_bad_safetensors
 import make_bad_torch
 import make_checkpoints
+import make_gguf
 import make_hf
 import make_npz
 import make_onnx
@@ -31,9 +33,9 @@ import make_safetensors
 import make_torch
 
 HERE = Path(__file__).parent
-PACKAGES = ("numpy", "ml_dtypes", "safetensors", "torch", "huggingface_hub", "onnx")
-MODULES = (make_safetensors, make_npz, make_torch, make_checkpoints, make_onnx, make_bad_safetensors, make_bad_npz,
-           make_bad_torch, make_bad_onnx, make_hf)
+PACKAGES = ("numpy", "ml_dtypes", "safetensors", "torch", "huggingface_hub", "onnx", "gguf")
+MODULES = (make_safetensors, make_npz, make_torch, make_checkpoints, make_onnx, make_gguf, make_bad_safetensors,
+           make_bad_npz, make_bad_torch, make_bad_onnx, make_bad_gguf, make_hf)
 
 
 class Out:

@@ -70,6 +70,50 @@ for path in sys.stdin.read().splitlines():
     except BaseException as error:
         print("refuses:", type(error).__name__)
 """
+# llama.cpp's loader reads the header by this function, then looks whether each tensor lies in the file. A process each.
+JUDGE_GGUF = """
+import ctypes, os, resource, signal, sys
+from pathlib import Path
+import xllamacpp
+resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+library = ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so"))))
+
+class Params(ctypes.Structure):
+    _fields_ = [("no_alloc", ctypes.c_bool), ("ctx", ctypes.c_void_p)]
+
+def function(name, result, *arguments):
+    found = getattr(library, name)
+    found.restype, found.argtypes = result, arguments
+    return found
+
+load = function("gguf_init_from_file", ctypes.c_void_p, ctypes.c_char_p, Params)
+count = function("gguf_get_n_tensors", ctypes.c_int64, ctypes.c_void_p)
+start = function("gguf_get_data_offset", ctypes.c_size_t, ctypes.c_void_p)
+offset = function("gguf_get_tensor_offset", ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int64)
+size = function("gguf_get_tensor_size", ctypes.c_size_t, ctypes.c_void_p, ctypes.c_int64)
+
+def take(path):
+    context = load(path.encode(), Params(True, None))
+    if not context:
+        return "refuses it"
+    ends = [start(context) + offset(context, i) + size(context, i) for i in range(count(context))]
+    if max(ends, default=0) > os.path.getsize(path):
+        return "refuses its data"
+    return f"takes it, reads {len(ends)}"
+
+for path in sys.stdin.read().splitlines():
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        signal.alarm(60)
+        print(take(path))
+        sys.stdout.flush()
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if status:
+        print("ends by signal", status)
+"""
 NOT_ASKED = ("flood-", "global-name-1-mib", "laughs-", "nesting-")
 
 
@@ -92,9 +136,11 @@ def make(out):
     verdicts.update(dict.fromkeys(of_torch, "not asked: it would take minutes"))
     verdicts.update(ask(out, JUDGE_TORCH, asked))
     verdicts.update(ask(out, JUDGE_ONNX, [n for n in bad if n.endswith(".onnx")]))
+    verdicts.update(ask(out, JUDGE_GGUF, [n for n in bad if n.startswith("bad/gguf/")]))
     lines = ["# What the owners say about these files", "",
              "Made by `make.py`: safetensors.deserialize for safetensors, np.load with allow_pickle=False for npy and npz,",
              "torch.load with weights_only=True for torch's files, onnx.checker.check_model with full_check=True and onnx.load",
-             "for ONNX models.", "", "| file | owner |", "|---|---|"]
+             "for ONNX models, llama.cpp's gguf_init_from_file for GGUF, of a set each part for itself.", "",
+             "| file | owner |", "|---|---|"]
     lines += [f"| {name.removeprefix('bad/')} | {verdicts[name]} |" for name in sorted(verdicts)]
     out.write("bad/OWNERS.md", ("\n".join(lines) + "\n").encode(), "make_owners.py", "the owners' verdicts")

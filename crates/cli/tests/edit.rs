@@ -222,3 +222,85 @@ fn rights_of_a_group_go_to_no_other() {
     let found = fs::metadata(&path).unwrap();
     assert_eq!((found.mode() & 0o777, found.uid(), found.gid()), (0o664, owner.uid() + 1, owner.gid() + 1));
 }
+
+/// A file of testdata, to be changed.
+fn copy(folder: &Folder, name: &str) -> PathBuf {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/models");
+    let path = folder.0.join(name.rsplit('/').next().unwrap());
+    fs::copy(models.join(name), &path).unwrap();
+    path
+}
+
+/// The values of a report by key: type and text.
+fn typed(report: &EditReport, key: &str) -> Option<(String, String)> {
+    let found = report.metadata.iter().find(|(known, _)| known == key);
+    found.map(|(_, value)| (value.type_name(), value.to_string()))
+}
+
+#[test]
+fn values_keep_their_types() {
+    let folder = Folder::new();
+    let path = copy(&folder, "values.gguf");
+    let before = fs::read(&path).unwrap();
+    let changes = vec![
+        set("test.u16", "7"),
+        set("test.list.i8", "[1, -2]"),
+        set("tokenizer.ggml.tokens", "[\"a\", \"\"]"),
+        set("new:f32", "0.5"),
+        set("news:[u64]", "[]"),
+        set("general.name:bool", "true"),
+        set("plain", "5"),
+        set("colon:not-a-type", "6"),
+    ];
+    let report = run(Arc::new(OsIo), &path, changes).unwrap();
+    let expected = [
+        ("test.u16", "u16", "7"),
+        ("test.list.i8", "[i8]", "[1, -2]"),
+        ("tokenizer.ggml.tokens", "[text]", "[\"a\", \"\"]"),
+        ("new", "f32", "0.5"),
+        ("news", "[u64]", "[]"),
+        ("general.name", "bool", "true"),
+        ("plain", "text", "5"),
+        ("colon:not-a-type", "text", "6"),
+        ("test.u8", "u8", "255"),
+    ];
+    for (key, kind, text) in expected {
+        assert_eq!(typed(&report, key), Some((kind.to_owned(), text.to_owned())), "{key}");
+    }
+    let undo = ["news", "new", "plain", "colon:not-a-type"].map(|key| Change::Remove { key: key.to_owned() });
+    let back = [
+        set("test.u16", "65535"),
+        set("test.list.i8", "[-128, -128, 1]"),
+        set("tokenizer.ggml.tokens", "[\"<s>\", \"\", \"größe\", \" \", \"\u{2581}the\"]"),
+        set("general.name:text", "größe 🦙 \"quoted\"\n"),
+    ];
+    run(Arc::new(OsIo), &path, undo.into_iter().chain(back).collect()).unwrap();
+    assert!(fs::read(&path).unwrap() == before, "undone, it is the same file");
+
+    for (change, found) in [
+        (set("test.u8", "256"), "the value of \"test.u8\" is not of its type, expected u8, found \"256\""),
+        (set("test.list.u8", "[-1]"), "expected a JSON list of u8, found \"[-1]\""),
+        (set("new:i8", "x"), "the value of \"new\" is not of its type, expected i8, found \"x\""),
+        (set("general.alignment:u32", "48"), "expected a u32, a power of two, found u32 48"),
+    ] {
+        let error = run(Arc::new(OsIo), &path, vec![change]).unwrap_err().to_string();
+        assert!(error.ends_with(found), "{error}");
+    }
+    let twice = run(Arc::new(OsIo), &path, vec![set("a", "1"), set("a:u8", "1")]).unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::Usage);
+    assert!(fs::read(&path).unwrap() == before);
+}
+
+#[test]
+fn text_has_no_types_and_a_part_is_edited_alone() {
+    let folder = Folder::new();
+    let path = folder.0.join("m.safetensors");
+    fs::write(&path, file("{}")).unwrap();
+    let report = run(Arc::new(OsIo), &path, vec![set("a:u32", "5")]).unwrap();
+    assert_eq!(typed(&report, "a:u32"), Some(("text".to_owned(), "5".to_owned())));
+
+    let part = copy(&folder, "split-gguf/tiny-00002-of-00003.gguf");
+    let report = run(Arc::new(OsIo), &part, vec![set("note", "second")]).unwrap();
+    assert_eq!(typed(&report, "split.no"), Some(("u16".to_owned(), "1".to_owned())));
+    assert_eq!(report.n_tensors, 3);
+}

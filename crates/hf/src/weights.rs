@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What programs look for in a folder, best first: the single file, the index of a sharded set, and the same for
 /// torch's files; then those of adapters, which peft loads; then what folders of ours hold that no such program loads.
-const USUAL: [&str; 9] = [
+const USUAL: [&str; 10] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -19,6 +19,7 @@ const USUAL: [&str; 9] = [
     "model.npz",
     "model.npy",
     "model.onnx",
+    "model.gguf",
 ];
 
 /// Endings of files of weights that readers may know. npy and npz are weights only under the name that a folder of
@@ -181,9 +182,17 @@ fn with_variant(name: &str, variant: &str) -> String {
     }
 }
 
+/// The name of the set that a part of a split GGUF file belongs to: such a set has no index. Else the name itself.
+fn whole(name: &str) -> String {
+    match ShardName::parse(name) {
+        Some(shard) if shard.suffix == ".gguf" => format!("{}{}", shard.stem, shard.suffix),
+        _ => name.to_owned(),
+    }
+}
+
 /// Whether a folder with these files is a model's by the name of one of them.
 pub fn has_usual(names: &[String]) -> bool {
-    names.iter().any(|name| USUAL.contains(&name.as_str()))
+    names.iter().any(|name| USUAL.contains(&whole(name).as_str()))
 }
 
 /// The file by which a folder's weights are read: a single file, an index, or the first of a set without one. `names`
@@ -254,7 +263,9 @@ fn sets(names: &[String]) -> Vec<(String, String)> {
             }
             continue;
         }
-        if !is_readable(name) || is_foreign(name) {
+        // Other programs' files, but for those that folders of ours hold.
+        let is_usual = USUAL.contains(&whole(name).as_str());
+        if !is_usual && (!is_readable(name) || is_foreign(name)) {
             continue;
         }
         if let Some(shard) = ShardName::parse(name).filter(|shard| shard.n_shards > 1) {

@@ -144,3 +144,6 @@ fn lose_metadata(model: &mut Model, part: &str, header: &Header) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,12 +62,7 @@ impl Set {
 
     /// Fails unless the header is that of part `idx` of this set.
     pub(crate) fn check_part(self, header: &Header, idx: usize) -> Result<()> {
-        let (found, no) = (Set::of(header)?, part_no(header)?);
-        if usize::from(no) != idx {
-            return Err(Error::malformed("the file is another part than its name says")
-                .expected(format_args!("{SPLIT_NO} {idx}"))
-                .found(no));
-        }
+        let found = Set::of(header)?;
         if found != Some(self) {
             let text = |set: Option<Set>| match set {
                 Some(set) => format!("one of {} parts with {} tensors", set.n_parts, set.n_tensors),
@@ -76,6 +71,12 @@ impl Set {
             return Err(Error::malformed("the file is a part of another set")
                 .expected(text(Some(self)))
                 .found(text(found)));
+        }
+        let no = part_no(header)?;
+        if usize::from(no) != idx {
+            return Err(Error::malformed("the file is another part than its name says")
+                .expected(format_args!("{SPLIT_NO} {idx}"))
+                .found(no));
         }
         Ok(())
     }

@@ -166,3 +166,6 @@ fn push_parts(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
