@@ -246,7 +246,7 @@ def external(out):
         rawonnx.tensor(place(offset=0, length=16), name="first", dims=(4,)),
         rawonnx.tensor(place(offset=19, length=24), name="second", dims=(2, 3)),
         rawonnx.tensor(place(offset=19, length=24), name="tied", dims=(2, 3)),
-        rawonnx.tensor(place(), name="no length", dims=(2,)),
+        rawonnx.tensor(rawonnx.external("whole.data"), name="whole", dims=(2,)),
         rawonnx.tensor(rawonnx.external("sub/weights.data", length=8), name="deep", dims=(2,)),
         rawonnx.tensor(rawonnx.sub(9, floats(1, 9)), name="inside", dims=(1,)),
         rawonnx.tensor(place(offset=0, length=0), name="empty", dims=(0,)),
@@ -254,6 +254,7 @@ def external(out):
     folder = "models/onnx-external"
     out.write(f"{folder}/model.onnx", rawonnx.initializers(*tensors), "hand", "elements in files beside it")
     out.write(f"{folder}/weights.data", plain, "hand", "goes with the model beside it")
+    out.write(f"{folder}/whole.data", floats(2, 50), "hand", "goes with the model beside it")
     out.write(f"{folder}/sub/weights.data", deep, "hand", "goes with the model above it")
 
 
