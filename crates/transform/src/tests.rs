@@ -202,7 +202,8 @@ fn of_blocks(tensors: &[(&str, DType)]) -> Model {
 
 #[test]
 fn blocks_are_dequantized_and_cast() {
-    let quantized = || of_blocks(&[("a", DType::Q4_0), ("b", DType::Q6K), ("c", DType::Iq2S), ("n", DType::F32)]);
+    let quantized =
+        || of_blocks(&[("a", DType::Q4_0), ("b", DType::Q6K), ("c", DType::Iq2S), ("n", DType::F32)]);
     let to = |dtype, keep: &[&str]| Edits { dtype: Some(dtype), keep_dtype: globs(keep), ..Edits::default() };
     let (names, losses, model) = check(quantized(), &to(DType::Bf16, &["c"]), Carries::No, None).unwrap();
     assert_eq!(names, "a:bf16 b:bf16 c:iq2_s n:bf16");

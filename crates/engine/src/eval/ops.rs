@@ -1,11 +1,9 @@
 //! Nodes that put together, choose or compute.
 
 use super::access::{Access, Loop, Move, unravel};
-use super::gather::gather;
 use super::{Cx, Evaluator};
-use modelferry_core::expr::{BlockFn, NodeId, Part, ReduceFn, ScalarFn};
+use modelferry_core::expr::{NodeId, Part, ReduceFn, ScalarFn};
 use modelferry_core::{DType, Error, Result};
-use modelferry_kernels::block::{BlockCodec, prune_nm};
 use modelferry_kernels::map::{Affine, Mapper};
 use modelferry_kernels::reduce::{Folder, KthAbs};
 
@@ -162,75 +160,6 @@ impl Evaluator<'_> {
             operands.into_iter().for_each(|operand| cx.give(operand));
             Ok(())
         })
-    }
-
-    pub(super) fn fill_blocks(
-        &self,
-        f: BlockFn,
-        of: NodeId,
-        id: NodeId,
-        access: &Access,
-        out: &mut [u8],
-        cx: &mut Cx,
-    ) -> Result<()> {
-        let dtype = self.nodes()[id].dtype;
-        let from = self.nodes()[of].dtype;
-        let codec = |dtype: DType| {
-            BlockCodec::new(dtype)
-                .ok_or_else(|| Error::unsupported("no codec for this block type yet").found(dtype))
-        };
-        match f {
-            BlockFn::Quantize => {
-                let codec = codec(dtype)?;
-                let (item, grain) = (dtype.item_bytes() as usize, dtype.item_elements() as usize);
-                self.densely(access, item, out, cx, &mut |dense, out, cx| {
-                    let mut floats = cx.take(dense.n() * grain * 4)?;
-                    let result =
-                        self.fill(of, &dense.resized(item, grain * 4).widen(grain, 4), &mut floats, cx);
-                    codec.quantize(&floats, out);
-                    cx.give(floats);
-                    result
-                })
-            }
-            BlockFn::Dequantize => {
-                let codec = codec(from)?;
-                let (block, grain) = (from.item_bytes() as usize, from.item_elements());
-                gather(cx, access, 4, out, &mut |cx, at, run, _| {
-                    let n = (run.len() / 4) as u64;
-                    let first = at / grain;
-                    let n_blocks = ((at + n).div_ceil(grain) - first) as usize;
-                    let mut blocks = cx.take(n_blocks * block)?;
-                    self.fill_run(of, first, n_blocks, &mut blocks, cx)?;
-                    if at.is_multiple_of(grain) && n.is_multiple_of(grain) {
-                        codec.dequantize(&blocks, run);
-                    } else {
-                        let mut floats = cx.take(n_blocks * grain as usize * 4)?;
-                        codec.dequantize(&blocks, &mut floats);
-                        let skip = (at % grain) as usize * 4;
-                        run.copy_from_slice(&floats[skip..skip + run.len()]);
-                        cx.give(floats);
-                    }
-                    cx.give(blocks);
-                    Ok(())
-                })
-            }
-            BlockFn::PruneNm { keep, of: group } => {
-                let item = dtype.item_bytes() as usize;
-                let group = u64::from(group);
-                gather(cx, access, item, out, &mut |cx, at, run, _| {
-                    let n = (run.len() / item) as u64;
-                    let first = at / group * group;
-                    let n_whole = ((at + n).div_ceil(group) * group - first) as usize;
-                    let mut whole = cx.take(n_whole * item)?;
-                    let result = self.fill_run(of, first, n_whole, &mut whole, cx);
-                    prune_nm(dtype, usize::from(keep), group as usize, &mut whole);
-                    let skip = (at - first) as usize * item;
-                    run.copy_from_slice(&whole[skip..skip + run.len()]);
-                    cx.give(whole);
-                    result
-                })
-            }
-        }
     }
 
     /// Folds groups `at..` of `group` items, one item of `out` each.

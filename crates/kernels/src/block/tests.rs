@@ -47,28 +47,28 @@ fn rows(random: &mut Random, n_rows: usize) -> Vec<f32> {
                 }
                 // Extremes of both signs, the first of which counts.
                 9 => {
-                    if bits % 2 == 0 {
+                    if bits.is_multiple_of(2) {
                         scale
                     } else {
                         -scale
                     }
                 }
                 10 => {
-                    if bits % 3 == 0 {
+                    if bits.is_multiple_of(3) {
                         1e30
                     } else {
                         -1e30
                     }
                 }
                 11 => {
-                    if bits % 5 == 0 {
+                    if bits.is_multiple_of(5) {
                         unit
                     } else {
                         -unit.abs()
                     }
                 }
                 12 => {
-                    if bits % 4 == 0 {
+                    if bits.is_multiple_of(4) {
                         unit.abs()
                     } else {
                         [0.0, -0.0][bits as usize / 4 % 2]
