@@ -15,6 +15,7 @@ use modelferry_core::expr::{
 };
 use modelferry_core::inputs::{FileId, MemInputs};
 use modelferry_core::model::{Model, PayloadSource};
+use modelferry_kernels::block::BlockCodec;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::Arc;
@@ -606,16 +607,35 @@ impl Maker {
     }
 
     fn block(&mut self) -> Result<NodeId> {
+        let codec = self.codec(|_| true);
         if self.random.one_in(2) {
-            let of = self.any_or_leaf(|dtype, _| dtype == DType::Q8_0, DType::Q8_0)?;
-            let row = self.model.nodes[of].n * 32;
+            let of = self.any_or_leaf(|dtype, _| BlockCodec::new(dtype).is_some(), codec.dtype())?;
+            let (n, dtype) = (self.model.nodes[of].n, self.model.nodes[of].dtype);
+            let row = n * dtype.item_elements();
             return self.model.nodes.block(BlockFn::Dequantize, of, DType::F32, row, None);
         }
+        let is_weighted = codec.can_quantize_weighted() && self.random.one_in(2);
+        let codec = if is_weighted { codec } else { self.codec(BlockCodec::can_quantize) };
+        let grain = codec.dtype().item_elements();
         let of = self.computable(DType::F32)?;
-        let n_blocks = self.model.nodes[of].n / 32;
-        let whole = self.model.nodes.slice(of, 0, n_blocks * 32)?;
-        let row = self.divisor(n_blocks) * 32;
-        self.model.nodes.block(BlockFn::Quantize, whole, DType::Q8_0, row, None)
+        let n_blocks = self.model.nodes[of].n / grain;
+        let whole = self.model.nodes.slice(of, 0, n_blocks * grain)?;
+        let row = self.divisor(n_blocks) * grain;
+        // One row of weights for all, or one for each of several matrices.
+        let n_rows = n_blocks.saturating_mul(grain).checked_div(row).unwrap_or(0);
+        let n_matrices = if self.random.one_in(3) { self.divisor(n_rows) } else { 1 };
+        let weights = is_weighted.then(|| self.fitting(DType::F32, row * n_matrices)).transpose()?;
+        self.model.nodes.block(BlockFn::Quantize, whole, codec.dtype(), row, weights)
+    }
+
+    /// Some codec, mostly that of q8_0, which the oracle has without help.
+    fn codec(&mut self, can: impl Fn(&BlockCodec) -> bool) -> BlockCodec {
+        let all: Vec<BlockCodec> = DType::all().filter_map(BlockCodec::new).filter(can).collect();
+        let own = all.iter().find(|codec| codec.dtype() == DType::Q8_0);
+        match own {
+            Some(own) if self.random.one_in(2) => *own,
+            _ => *self.random.pick(&all),
+        }
     }
 
     fn prune(&mut self) -> Result<NodeId> {

@@ -1,7 +1,8 @@
 //! A second evaluator of expressions, written to be obviously right rather than fast or frugal.
 //!
 //! It makes every node whole, children first, in memory, one item at a time. It shares no code with the engine or
-//! the kernels, so that where they agree with it, both are right or both misread the same sentence.
+//! the kernels, but for the codecs of other blocks than q8_0, so that where they agree with it, both are right or both
+//! misread the same sentence.
 //!
 //! An item takes [`DType::item_bytes`] little-endian bytes; sub-byte scalars take one byte each, upper bits zero.
 
@@ -14,6 +15,7 @@ use modelferry_core::expr::{
 };
 use modelferry_core::inputs::Inputs;
 use modelferry_core::model::Model;
+use modelferry_kernels::block::BlockCodec;
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::rc::Rc;
@@ -166,6 +168,9 @@ impl<'a> Naive<'a> {
             Op::Map { f, args } => {
                 let args: Result<Vec<_>> = args.ids().iter().map(|&arg| self.of(arg)).collect();
                 Ok(map(*f, &args?, dtype))
+            }
+            Op::Block { f, of, row, weights: Some(weights) } => {
+                weighted(*f, &*self.of(*of)?, *row as usize, &*self.of(*weights)?, dtype)
             }
             Op::Block { f, of, .. } => block(*f, &*self.of(*of)?, dtype),
             Op::Reduce { f, of, group } => Ok(reduce(*f, &*self.of(*of)?, *group as usize, dtype)),
@@ -372,11 +377,48 @@ fn block(f: BlockFn, x: &Items, dtype: DType) -> Result<Items> {
             Ok(Items::of_codes(dtype, values.map(|value| u64::from(value.to_bits()))))
         }
         (BlockFn::PruneNm { keep, of }, ..) => Ok(prune(x, usize::from(keep), usize::from(of.max(1)))),
-        _ => {
-            Err(Error::unsupported("no such block function yet")
-                .found(format_args!("{f:?} {} {dtype}", x.dtype)))
+        (BlockFn::Quantize, ..) => {
+            let codec = codec(dtype, BlockCodec::can_quantize)?;
+            let mut bytes = vec![0; x.len() / dtype.item_elements() as usize * dtype.item_bytes() as usize];
+            codec.quantize(&x.bytes, &mut bytes);
+            Ok(Items { dtype, bytes })
+        }
+        (BlockFn::Dequantize, from, _) => Ok(Items { dtype, bytes: dequantized(from, &x.bytes)? }),
+    }
+}
+
+/// The values of blocks, as f32.
+///
+/// Codecs are judged element by element where they are, and by the program that owns them; q8_0 alone has an oracle
+/// here too. What is judged with the others is what happens around them.
+pub fn dequantized(dtype: DType, blocks: &[u8]) -> Result<Vec<u8>> {
+    let codec = codec(dtype, |_| true)?;
+    let mut floats = vec![0; blocks.len() / dtype.item_bytes() as usize * dtype.item_elements() as usize * 4];
+    codec.dequantize(blocks, &mut floats);
+    Ok(floats)
+}
+
+/// All rows of each matrix at once, under the weights of one row.
+fn weighted(f: BlockFn, x: &Items, row: usize, weights: &Items, dtype: DType) -> Result<Items> {
+    if f != BlockFn::Quantize {
+        return block(f, x, dtype);
+    }
+    let codec = codec(dtype, BlockCodec::can_quantize_weighted)?;
+    let mut bytes = vec![0; x.len() / dtype.item_elements() as usize * dtype.item_bytes() as usize];
+    if !bytes.is_empty() {
+        let n_matrices = weights.len() / row;
+        let (floats, blocks) = (x.bytes.len() / n_matrices, bytes.len() / n_matrices);
+        let matrices = x.bytes.chunks(floats).zip(bytes.chunks_mut(blocks));
+        for ((floats, blocks), weights) in matrices.zip(weights.bytes.chunks(row * 4)) {
+            codec.quantize_weighted(floats, row, weights, blocks);
         }
     }
+    Ok(Items { dtype, bytes })
+}
+
+fn codec(dtype: DType, can: impl Fn(&BlockCodec) -> bool) -> Result<BlockCodec> {
+    let codec = BlockCodec::new(dtype).filter(can);
+    codec.ok_or_else(|| Error::unsupported("no codec for this block type").found(dtype))
 }
 
 /// `quantize_row_q8_0_ref` of ggml-quants.c as x86-64 runs it: a scale as f16, then 32 bytes, halves rounded away from

@@ -96,3 +96,52 @@ fn with_others(
     let found = what(&first);
     if others.is_empty() { found } else { format!("{found}, and so in {others}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelferry_core::DType;
+    use modelferry_core::limits::Limits;
+    use modelferry_core::model::Model;
+    use modelferry_core::plugin::Place;
+
+    const FLOATS: WriterInfo = WriterInfo {
+        format: "floats",
+        about: "",
+        extensions: &[],
+        place: Place::File,
+        options: &[],
+        dtypes: &[DType::F32, DType::Bf16],
+        max_rank: 8,
+        max_tensors: 8,
+        names: Carries::Yes,
+        ties: Carries::No,
+        metadata: MetadataForm::None,
+        tree: Carries::No,
+        graph: Carries::No,
+        config: Carries::No,
+        assets: Carries::No,
+        shards: Carries::No,
+    };
+
+    /// Blocks that a format cannot hold are refused with a word about what `--dtype` makes of them.
+    #[test]
+    fn hints_name_what_would_help() {
+        let refusal = |dtype: DType| {
+            let mut model = Model::default();
+            let bytes = model.nodes.inline(vec![0; dtype.packed_len(256).unwrap() as usize]).unwrap();
+            let data =
+                model.nodes.decode(bytes, dtype, dtype.items(256).unwrap(), Default::default()).unwrap();
+            model.push("x", dtype, vec![256], data).unwrap();
+            let view = ModelView::new(&model, &Limits::default()).unwrap();
+            let error = check(&view, Shards::One, &FLOATS, &FLOATS).unwrap_err();
+            assert_eq!(error.kind(), modelferry_core::ErrorKind::Target);
+            error.to_string()
+        };
+        let text = "floats: tensor \"x\": the format cannot store this type, expected f32 bf16, found";
+        let cast = "(cast it with --dtype, or leave it out with --exclude)";
+        assert_eq!(refusal(DType::Q4K), format!("{text} q4_k {cast}"));
+        assert_eq!(refusal(DType::F16), format!("{text} f16 {cast}"));
+        assert_eq!(refusal(DType::I8), format!("{text} i8 (leave it out with --exclude)"));
+    }
+}

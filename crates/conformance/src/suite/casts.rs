@@ -5,7 +5,7 @@ use super::fixtures::{Fixture, lacks};
 use super::run::Manner;
 use super::{Log, Suite, guarded};
 use crate::{naive, numbers};
-use modelferry_core::dtype::DType;
+use modelferry_core::dtype::{Class, DType};
 use modelferry_core::error::ErrorKind;
 use modelferry_core::loss::LossKind;
 use modelferry_core::plugin::{Carries, Shards, WriterInfo};
@@ -32,11 +32,14 @@ fn casts(suite: &Suite<'_>, fixture: &Fixture, info: &WriterInfo, to: DType) -> 
     // Of a nested checkpoint the weights are cast, under the names that they have there.
     let before =
         Content::read_weights(suite, &fixture.path, info.format).map_err(|error| error.to_string())?;
-    let touched = |dtype: DType| dtype.is_float() && !dtype.is_sub_byte() && dtype != to;
+    let touched = |dtype: DType| modelferry_transform::holds_floats(dtype) && dtype != to;
     let overflows = |held: &super::content::Held| {
-        let codes = held.bytes.chunks_exact(held.dtype.item_bytes() as usize).map(naive::little);
-        touched(held.dtype)
-            && codes.into_iter().any(|code| !numbers::fits(to, numbers::decode(held.dtype, code)))
+        let (dtype, bytes) = match held.dtype.class() {
+            Class::Block => (DType::F32, naive::dequantized(held.dtype, &held.bytes).unwrap_or_default()),
+            _ => (held.dtype, held.bytes.clone()),
+        };
+        let mut codes = bytes.chunks_exact(dtype.item_bytes() as usize).map(naive::little);
+        touched(held.dtype) && codes.any(|code| !numbers::fits(to, numbers::decode(dtype, code)))
     };
     let out_of_range: Vec<&str> =
         before.tensors.iter().filter(|held| overflows(held)).map(|held| &*held.name).collect();

@@ -4,7 +4,7 @@ use super::Suite;
 use super::Verdict;
 use crate::naive::Naive;
 use crate::{nested, numbers};
-use modelferry_core::dtype::DType;
+use modelferry_core::dtype::{Class, DType};
 use modelferry_core::error::Result as CoreResult;
 use modelferry_core::expr::{NodeId, Op};
 use modelferry_core::inputs::{FileId, Inputs};
@@ -381,8 +381,11 @@ fn tie_changes(
     }
 }
 
-/// Items of `from` as items of `to`, both real scalars, with one rounding.
+/// Items of `from` as items of `to`, real scalars, with one rounding; the values of blocks are f32.
 pub(super) fn cast(bytes: &[u8], from: DType, to: DType) -> Vec<u8> {
+    if let (Class::Block, Ok(floats)) = (from.class(), crate::naive::dequantized(from, bytes)) {
+        return cast(&floats, DType::F32, to);
+    }
     let (from_width, to_width) = (from.item_bytes() as usize, to.item_bytes() as usize);
     let convert = |item: &[u8]| numbers::cast(from, to, crate::naive::little(item));
     bytes

@@ -1,6 +1,7 @@
 //! The one evaluator: fills any strided selection of an expression into a buffer.
 
 pub(crate) mod access;
+mod blocks;
 mod claims;
 mod cost;
 mod cursor;
@@ -9,11 +10,12 @@ mod ops;
 mod stage;
 
 use access::{Access, Loop, unravel};
+use blocks::Blocks;
 use claims::Claims;
 pub(crate) use cost::Facts;
 use cursor::Cursors;
 use gather::{gather, scatter};
-use modelferry_core::expr::{Arena, BlockFn, ByteOrder, NodeId, Op, Packing};
+use modelferry_core::expr::{Arena, ByteOrder, NodeId, Op, Packing};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::model::Model;
 use modelferry_core::{DType, Error, Result};
@@ -125,7 +127,7 @@ impl Cx {
 type FillDensely<'f> = dyn FnMut(&Access, &mut [u8], &mut Cx) -> Result<()> + 'f;
 
 impl<'a> Evaluator<'a> {
-    /// An evaluator for `source`. Errors: an expression nested beyond the limit.
+    /// An evaluator for `source`. Errors: an expression nested beyond the limit, a function of blocks that no codec has.
     pub(crate) fn new(source: Source<'a>) -> Result<Evaluator<'a>> {
         Ok(Evaluator {
             source,
@@ -212,10 +214,10 @@ impl<'a> Evaluator<'a> {
             Op::Assemble { shape, pieces } => self.fill_assembled(shape, pieces, access, out, cx),
             Op::Gather { of, unit, index } => self.fill_gathered(*of, *unit, index, access, out, cx),
             Op::Map { f, args } => self.fill_mapped(*f, args.ids(), node.dtype, access, out, cx),
-            Op::Block { f: BlockFn::Quantize, of, row, weights: Some(weights) } => {
-                self.fill_weighted(*of, *row, *weights, id, access, out, cx)
+            Op::Block { f, of, row, weights } => {
+                let blocks = Blocks { f: *f, of: *of, row: *row, weights: *weights };
+                self.fill_blocks(blocks, node.dtype, access, out, cx)
             }
-            Op::Block { f, of, .. } => self.fill_blocks(*f, *of, id, access, out, cx),
             Op::Reduce { f, of, group } => gather(cx, access, item, out, &mut |cx, at, run, _| {
                 self.fill_reduced(*f, *of, *group, at, run, item, cx)
             }),

@@ -1,11 +1,9 @@
 //! Nodes that put together, choose or compute.
 
 use super::access::{Access, Loop, Move, unravel};
-use super::gather::gather;
 use super::{Cx, Evaluator};
-use modelferry_core::expr::{BlockFn, NodeId, Part, ReduceFn, ScalarFn};
+use modelferry_core::expr::{NodeId, Part, ReduceFn, ScalarFn};
 use modelferry_core::{DType, Error, Result};
-use modelferry_kernels::block::{BlockCodec, prune_nm};
 use modelferry_kernels::map::{Affine, Mapper};
 use modelferry_kernels::reduce::{Folder, KthAbs};
 
@@ -164,127 +162,6 @@ impl Evaluator<'_> {
         })
     }
 
-    pub(super) fn fill_blocks(
-        &self,
-        f: BlockFn,
-        of: NodeId,
-        id: NodeId,
-        access: &Access,
-        out: &mut [u8],
-        cx: &mut Cx,
-    ) -> Result<()> {
-        let dtype = self.nodes()[id].dtype;
-        let from = self.nodes()[of].dtype;
-        match f {
-            BlockFn::Quantize => {
-                let codec = codec(dtype)?;
-                let (item, grain) = (dtype.item_bytes() as usize, dtype.item_elements() as usize);
-                self.densely(access, item, out, cx, &mut |dense, out, cx| {
-                    let mut floats = cx.take(dense.n() * grain * 4)?;
-                    let result =
-                        self.fill(of, &dense.resized(item, grain * 4).widen(grain, 4), &mut floats, cx);
-                    codec.quantize(&floats, out);
-                    let noted = cx.quantized(codec, &floats, out);
-                    cx.give(floats);
-                    result.and(noted)
-                })
-            }
-            BlockFn::Dequantize => {
-                let codec = codec(from)?;
-                let (block, grain) = (from.item_bytes() as usize, from.item_elements());
-                gather(cx, access, 4, out, &mut |cx, at, run, _| {
-                    let n = (run.len() / 4) as u64;
-                    let first = at / grain;
-                    let n_blocks = ((at + n).div_ceil(grain) - first) as usize;
-                    let mut blocks = cx.take(n_blocks * block)?;
-                    self.fill_run(of, first, n_blocks, &mut blocks, cx)?;
-                    if at.is_multiple_of(grain) && n.is_multiple_of(grain) {
-                        codec.dequantize(&blocks, run);
-                    } else {
-                        let mut floats = cx.take(n_blocks * grain as usize * 4)?;
-                        codec.dequantize(&blocks, &mut floats);
-                        let skip = (at % grain) as usize * 4;
-                        run.copy_from_slice(&floats[skip..skip + run.len()]);
-                        cx.give(floats);
-                    }
-                    cx.give(blocks);
-                    Ok(())
-                })
-            }
-            BlockFn::PruneNm { keep, of: group } => {
-                let item = dtype.item_bytes() as usize;
-                let group = u64::from(group);
-                gather(cx, access, item, out, &mut |cx, at, run, _| {
-                    let n = (run.len() / item) as u64;
-                    let first = at / group * group;
-                    let n_whole = ((at + n).div_ceil(group) * group - first) as usize;
-                    let mut whole = cx.take(n_whole * item)?;
-                    let result = self.fill_run(of, first, n_whole, &mut whole, cx);
-                    prune_nm(dtype, usize::from(keep), group as usize, &mut whole);
-                    let skip = (at - first) as usize * item;
-                    run.copy_from_slice(&whole[skip..skip + run.len()]);
-                    cx.give(whole);
-                    result
-                })
-            }
-        }
-    }
-
-    /// Quantizes with importance weights, whole rows at a time: some codecs weigh by what their row holds.
-    #[allow(clippy::too_many_arguments, reason = "the node's own fields, spread out")]
-    pub(super) fn fill_weighted(
-        &self,
-        of: NodeId,
-        row: u64,
-        weights: NodeId,
-        id: NodeId,
-        access: &Access,
-        out: &mut [u8],
-        cx: &mut Cx,
-    ) -> Result<()> {
-        let node = &self.nodes()[id];
-        if node.n == 0 {
-            return Ok(());
-        }
-        let codec = codec(node.dtype)?;
-        let item = node.dtype.item_bytes() as usize;
-        let per_row = row / node.dtype.item_elements();
-        let n_rows = node.n / per_row;
-        let n_matrices = self.nodes()[weights].n / row;
-        let per_matrix = n_rows / n_matrices;
-        let mut importance = cx.take(row as usize * 4)?;
-        let mut loaded = None;
-        let result = gather(cx, access, item, out, &mut |cx, at, run, _| {
-            let mut floats = cx.take(row as usize * 4)?;
-            let mut blocks = cx.take(per_row as usize * item)?;
-            let mut done = 0;
-            while done < run.len() {
-                let first = at + (done / item) as u64;
-                let line = first / per_row;
-                let matrix = line / per_matrix;
-                if loaded != Some(matrix) {
-                    self.fill_run(weights, matrix * row, row as usize, &mut importance, cx)?;
-                    loaded = Some(matrix);
-                }
-                self.fill_run(of, line * row, row as usize, &mut floats, cx)?;
-                codec.quantize_weighted(&floats, row as usize, &importance, &mut blocks);
-                let skip = (first % per_row) as usize * item;
-                let len = (blocks.len() - skip).min(run.len() - done);
-                run[done..done + len].copy_from_slice(&blocks[skip..skip + len]);
-                done += len;
-                // A row that tiles share is noted by the one that has its start.
-                if skip == 0 {
-                    cx.quantized(codec, &floats, &blocks)?;
-                }
-            }
-            cx.give(floats);
-            cx.give(blocks);
-            Ok(())
-        });
-        cx.give(importance);
-        result
-    }
-
     /// Folds groups `at..` of `group` items, one item of `out` each.
     #[allow(clippy::too_many_arguments, reason = "the node's own fields, spread out")]
     pub(super) fn fill_reduced(
@@ -365,10 +242,6 @@ fn fold(f: ReduceFn, dtype: DType, out: &mut [u8], each_chunk: &mut EachChunk<'_
     })?;
     whole.unwrap_or(empty).finish(out);
     Ok(())
-}
-
-fn codec(dtype: DType) -> Result<BlockCodec> {
-    BlockCodec::new(dtype).ok_or_else(|| Error::unsupported("no codec for this block type").found(dtype))
 }
 
 fn no_kernel(f: ScalarFn, dtype: DType) -> Error {

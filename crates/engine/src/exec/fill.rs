@@ -96,15 +96,17 @@ impl Job<'_> {
         let tensor = &self.model().tensors[idx];
         let unit = Unit::of(tensor.dtype);
         let n_items = self.model().nodes[tensor.data].n;
-        let scratch = u64::from(self.evaluator.facts[tensor.data].scratch);
-        let step = (CACHED_BYTES / (unit.items * (tensor.dtype.item_bytes() + scratch)).max(1)).max(1);
-        // A transposed tensor is better fetched at once than in cached pieces.
-        let step = if self.evaluator.facts[tensor.data].linear { step } else { u64::MAX / unit.bytes };
+        let fact = self.evaluator.facts[tensor.data];
+        let item_bytes = tensor.dtype.item_bytes() + u64::from(fact.scratch);
+        let step = (CACHED_BYTES / (unit.items * item_bytes).max(1)).max(1);
+        // A transposed tensor is better fetched at once than in cached pieces, and a row of blocks is made at once.
+        let step = if fact.linear { step.max(fact.grain) } else { u64::MAX / unit.bytes };
         let end = at + out.len() as u64;
         let mut next = at;
         while next < end {
             let first_unit = next / unit.bytes;
-            let last_unit = end.div_ceil(unit.bytes).min(first_unit.saturating_add(step));
+            let last_unit = fact.whole(first_unit.saturating_add(step)).max(first_unit + 1);
+            let last_unit = end.div_ceil(unit.bytes).min(last_unit);
             let items = first_unit * unit.items..(last_unit * unit.items).min(n_items);
             let begin = first_unit * unit.bytes;
             let packed_len = unit.packed_len(items.end - items.start);

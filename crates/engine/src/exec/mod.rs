@@ -338,7 +338,7 @@ fn check_cost(evaluator: &Evaluator<'_>, plan: &Plan<'_>, used: &[TensorIdx]) ->
         let tensor = &plan.model.tensors[idx];
         let fact = evaluator.facts[tensor.data];
         let node = &plan.model.nodes[tensor.data];
-        let scratch = node.dtype.item_bytes() + u64::from(fact.scratch);
+        let scratch = (node.dtype.item_bytes() + u64::from(fact.scratch)).saturating_add(fact.fixed);
         if node.n > 0 && scratch > plan.settings.memory.max(1 << 20) {
             return Err(Error::limit("one item of this tensor needs more memory than the budget")
                 .tensor(&tensor.name)

@@ -154,7 +154,7 @@ const fn sign_masks() -> [u64; 256] {
     let mut masks = [0; 256];
     let mut idx = 0;
     while idx < 256 * 8 {
-        if idx / 8 >> (idx % 8) & 1 == 1 {
+        if (idx / 8) >> (idx % 8) & 1 == 1 {
             masks[idx / 8] |= 0xff << (idx % 8 * 8);
         }
         idx += 1;

@@ -35,7 +35,7 @@ fn elements_xs<A: Arithmetic>(block: &[u8; BYTES_XS], floats: &mut [Word; ELEMEN
     let groups = floats.as_chunks_mut::<32>().0.iter_mut().zip(block[8..].as_chunks::<16>().0);
     for (idx, (floats, quants)) in groups.enumerate() {
         let low = block[4 + idx / 2] >> (idx % 2 * 4) & 15;
-        let scale = i16::from(low) | (high >> (2 * idx) & 3) as i16 * 16;
+        let scale = i16::from(low) + (high >> (2 * idx) & 3) as i16 * 16;
         group::<A>(A::mul(d, f32::from(scale - 32)), quants, floats);
     }
 }

@@ -36,6 +36,7 @@ per_cpu! {
 
 /// `WIDTH` bytes of `DIGITS` elements each.
 #[inline(always)]
+#[allow(clippy::manual_div_ceil, reason = "in 16 bits, where it is one multiplication")]
 fn fives<const WIDTH: usize, const DIGITS: usize>(floats: &[Word], inverse: f32, quants: &mut [u8]) {
     for (idx, quant) in quants.iter_mut().enumerate() {
         let mut number = 0u8;
@@ -45,7 +46,7 @@ fn fives<const WIDTH: usize, const DIGITS: usize>(floats: &[Word], inverse: f32,
         for _ in DIGITS..5 {
             number = number.wrapping_mul(3);
         }
-        // 256/243, rounded up; in 16 bits.
+        // 256/243, rounded up.
         *quant = ((u16::from(number) * 256 + 242) / 243) as u8;
     }
 }

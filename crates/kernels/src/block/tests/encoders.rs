@@ -162,7 +162,7 @@ pub(super) fn reference(dtype: DType, x: &[f32]) -> Vec<u8> {
                         let xi = if k < n { trit(x[at + m + k * width]) } else { 0 };
                         q = q.wrapping_mul(3).wrapping_add(xi);
                     }
-                    block.push(((u32::from(q) * 256 + 242) / 243) as u8);
+                    block.push((u32::from(q) * 256).div_ceil(243) as u8);
                 }
             };
             five(0, 32, 5);
