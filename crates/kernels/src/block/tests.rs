@@ -112,8 +112,8 @@ fn rows(random: &mut Random, n_rows: usize) -> Vec<f32> {
     floats
 }
 
-#[test]
 /// Those that search have tests of their own.
+#[test]
 fn encoders_do_as_ggml_does() {
     let seed = 0x5eed_0070;
     println!("seed {seed:#x}");
