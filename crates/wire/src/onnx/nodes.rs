@@ -32,6 +32,8 @@ pub(super) struct Walk<'a> {
     /// The way to each scope, for names that are taken.
     scopes: Vec<String>,
     pending: Vec<Pending>,
+    /// Sparse tensors by scope, whose parts have names made of theirs.
+    sparse: Vec<(Scope, String)>,
     depth: usize,
     n_fields: u64,
     n_bytes: u64,
@@ -49,6 +51,7 @@ impl<'a> Walk<'a> {
             metadata_keys: HashSet::new(),
             scopes: vec![String::new()],
             pending: vec![],
+            sparse: vec![],
             depth: 0,
             n_fields: 0,
             n_bytes: 0,
@@ -302,6 +305,7 @@ impl<'a> Walk<'a> {
         if name.is_empty() {
             return Err(Error::malformed("a sparse tensor has no name").offset(message.begin));
         }
+        self.sparse.push((scope, name.clone()));
         for field in &fields {
             let first = self.pending.len();
             let part = match (field.number, field.wire) {
@@ -348,22 +352,22 @@ impl<'a> Walk<'a> {
 
     /// Gives every tensor a name of its own: those of the main graph theirs, others theirs where it is free.
     pub(super) fn finish(self) -> Result<(Vec<Found>, Summary)> {
-        let mut names = Names::default();
-        for pending in self.pending.iter().filter(|pending| pending.scope == Walk::ROOT) {
-            if !names.taken.insert(pending.local.clone()) {
-                return Err(
-                    Error::malformed("two tensors of the graph have this name").tensor(&pending.local)
-                );
-            }
-        }
         let mut seen: HashSet<(usize, &str)> = HashSet::with_capacity(self.pending.len());
-        for pending in &self.pending {
-            if !seen.insert((pending.scope.0, &pending.local)) {
-                let error = Error::malformed("two tensors of a graph within the graph have this name");
-                let way = crate::shown(&self.scopes[pending.scope.0]);
-                return Err(error.tensor(&pending.local).found(format_args!("in {way}")));
+        let dense = self.pending.iter().map(|pending| (pending.scope, &pending.local));
+        for (scope, name) in dense.chain(self.sparse.iter().map(|(scope, name)| (*scope, name))) {
+            if !seen.insert((scope.0, name)) {
+                let error = Error::malformed("two tensors of the graph have this name").tensor(name);
+                let way = &self.scopes[scope.0];
+                return Err(if way.is_empty() {
+                    error
+                } else {
+                    error.found(format_args!("in {}", crate::shown(way)))
+                });
             }
         }
+        let mut names = Names::default();
+        let root = self.pending.iter().filter(|pending| pending.scope == Walk::ROOT);
+        names.taken.extend(root.map(|pending| pending.local.clone()));
         let mut tensors = Vec::with_capacity(self.pending.len());
         for pending in self.pending {
             let Pending { scope, local, mut found } = pending;
