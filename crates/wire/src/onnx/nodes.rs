@@ -1,7 +1,7 @@
 //! Graphs, nodes and attributes: where tensors stand in them.
 
 use super::document::{Found, Summary};
-use super::fields::{Fields, Wire, put_varint, tag};
+use super::fields::{Fields, Wire, count_varints, put_varint, tag};
 use super::file::{Field, Source};
 use super::names::Names;
 use super::tensor::{Payload, Place, Scanned, Values, of_attribute, scan};
@@ -270,10 +270,14 @@ impl<'a> Walk<'a> {
         if let Payload::Typed { values: Values::Varints, runs } = &payload
             && let [extent] = &mut shape[..]
         {
-            let packed = Fields::of(&out).filter_map(|field| field.ok());
-            let packed = packed.filter(|field| field.number == attribute::INTS && field.wire == Wire::Bytes);
-            let n: usize = packed.map(|field| field.value.iter().filter(|byte| **byte < 0x80).count()).sum();
-            *extent += n as u64;
+            let mut n = 0;
+            for field in Fields::of(&out) {
+                let field = field?;
+                if (field.number, field.wire) == (attribute::INTS, Wire::Bytes) {
+                    n += count_varints(field.value).map_err(|error| error.offset(message.begin))?;
+                }
+            }
+            *extent += n;
             if runs.len() > 1 && n > 0 {
                 return Err(Error::unsupported("packed numbers in several pieces").offset(message.begin));
             }
