@@ -3,7 +3,15 @@
 use super::Reached;
 use crate::check;
 use crate::draw::Draw;
+use modelferry_conformance::layouts;
 use modelferry_core::inputs::MemInputs;
+use modelferry_core::limits::Limits;
+use modelferry_core::model::{Model, ModelView};
+use modelferry_core::options::Options;
+use modelferry_core::plugin::{LayoutRequest, Reader, Shards};
+use modelferry_core::registry::Registry;
+use modelferry_core::{DType, Error, ErrorKind};
+use std::collections::BTreeMap;
 
 /// Messages within messages, at most.
 const MAX_DEPTH: usize = 12;
@@ -15,7 +23,54 @@ pub(super) fn check(choices: &[u8]) -> Result<Reached, String> {
     let reader = registry.reader("onnx").map_err(|error| error.to_string())?;
     let data: Vec<u8> = (0..64).collect();
     let inputs = MemInputs::new("made.onnx", document).with("w.data", data);
-    Ok(check::reader(reader, &inputs)?.0)
+    let (reached, found) = check::reader(reader, &inputs)?;
+    if let Some(found) = found {
+        follows(&registry, reader, found, &inputs)?;
+    }
+    Ok(reached)
+}
+
+/// A graph whose weights have other names and types is refused, or is read as one with those.
+fn follows(
+    registry: &Registry,
+    reader: &dyn Reader,
+    mut model: Model,
+    inputs: &MemInputs,
+) -> Result<(), String> {
+    let fault = |error: Error| error.to_string();
+    for tensor in &mut model.tensors {
+        tensor.name = format!("new.{}", tensor.name);
+        if tensor.dtype == DType::F32 {
+            tensor.dtype = DType::F16;
+            tensor.data = model.nodes.cast(tensor.data, DType::F16).map_err(fault)?;
+        }
+    }
+    let writer = registry.writer("onnx").map_err(fault)?;
+    let options = Options::resolve(writer.info().options, &BTreeMap::new()).map_err(fault)?;
+    let view = ModelView::new(&model, &Limits::default()).map_err(fault)?;
+    let request =
+        LayoutRequest { file_name: "out.onnx", weights: "", options: &options, shards: Shards::One };
+    let layout = match writer.layout(&view, &request, &mut check::EngineHost::new(inputs)) {
+        Ok((layout, _)) => layout,
+        Err(error) if matches!(error.kind(), ErrorKind::Target | ErrorKind::Limit) => return Ok(()),
+        Err(error) => return Err(format!("with other weights: {error}")),
+    };
+    // Streams that are damaged show it only now.
+    let Ok(files) = layouts::execute(&model, inputs, &layout) else { return Ok(()) };
+    let written = MemInputs::new("out.onnx", files[layout.root].clone());
+    let again =
+        check::read(reader, &written).map_err(|error| format!("our own graph is refused: {error}"))?;
+    let shown = |model: &Model| -> Vec<String> {
+        let shown = model
+            .tensors
+            .iter()
+            .map(|tensor| format!("{:?} {} {:?}", tensor.name, tensor.dtype, tensor.shape));
+        shown.collect()
+    };
+    match shown(&again) == shown(&model) {
+        true => Ok(()),
+        false => Err(format!("{:?} became {:?}", shown(&model), shown(&again))),
+    }
 }
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -100,7 +155,7 @@ fn model(draw: &mut Draw<'_>) -> Vec<u8> {
 fn name<'a>(draw: &mut Draw<'_>) -> &'a [u8] {
     const NAMES: [&[u8]; 10] =
         [b"w", b"x", b"y", b"c", b"", b"value", b"a.b", b"\xc3\xa9", b"\xff", b"w.values"];
-    *draw.pick(&NAMES)
+    NAMES[draw.below(NAMES.len())]
 }
 
 fn graph(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
@@ -148,7 +203,7 @@ fn node(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
             sub(&mut out, number, name(draw), draw);
         }
     }
-    let operator: &[u8] = *draw.pick(&OPERATORS);
+    let operator = OPERATORS[draw.below(OPERATORS.len())];
     sub(&mut out, 4, operator, draw);
     for _ in 0..draw.below(3) {
         let attribute = attribute(draw, depth + 1);
@@ -172,7 +227,7 @@ fn attribute(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
         b"then_branch",
     ];
     let mut out = vec![];
-    let known: &[u8] = *draw.pick(&ATTRIBUTES);
+    let known = ATTRIBUTES[draw.below(ATTRIBUTES.len())];
     sub(&mut out, 1, known, draw);
     match draw.below(10) {
         0 | 1 => {

@@ -66,6 +66,17 @@ pub(super) fn varint(bytes: &[u8]) -> Result<Option<(u64, usize)>> {
     }
 }
 
+/// How many varints `bytes` are.
+pub(super) fn count_varints(mut bytes: &[u8]) -> Result<u64> {
+    let mut n = 0;
+    while !bytes.is_empty() {
+        let (_, len) = varint(bytes)?.ok_or_else(|| Error::malformed("packed numbers end within one"))?;
+        bytes = &bytes[len..];
+        n += 1;
+    }
+    Ok(n)
+}
+
 /// Appends a varint.
 pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {

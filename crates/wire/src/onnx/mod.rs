@@ -93,6 +93,7 @@ pub mod attribute {
     pub const STRINGS: u32 = 9;
     pub const TENSORS: u32 = 10;
     pub const GRAPHS: u32 = 11;
+    pub const DOC_STRING: u32 = 13;
     pub const TYPE: u32 = 20;
     pub const REF_ATTR_NAME: u32 = 21;
     pub const SPARSE_TENSOR: u32 = 22;

@@ -1,7 +1,7 @@
 //! Graphs, nodes and attributes: where tensors stand in them.
 
 use super::document::{Found, Summary};
-use super::fields::{Fields, Wire, put_varint, tag};
+use super::fields::{Fields, Wire, count_varints, put_varint, tag};
 use super::file::{Field, Source};
 use super::names::Names;
 use super::tensor::{Payload, Place, Scanned, Values, of_attribute, scan};
@@ -32,6 +32,8 @@ pub(super) struct Walk<'a> {
     /// The way to each scope, for names that are taken.
     scopes: Vec<String>,
     pending: Vec<Pending>,
+    /// Sparse tensors by scope, whose parts have names made of theirs.
+    sparse: Vec<(Scope, String)>,
     depth: usize,
     n_fields: u64,
     n_bytes: u64,
@@ -49,6 +51,7 @@ impl<'a> Walk<'a> {
             metadata_keys: HashSet::new(),
             scopes: vec![String::new()],
             pending: vec![],
+            sparse: vec![],
             depth: 0,
             n_fields: 0,
             n_bytes: 0,
@@ -267,10 +270,14 @@ impl<'a> Walk<'a> {
         if let Payload::Typed { values: Values::Varints, runs } = &payload
             && let [extent] = &mut shape[..]
         {
-            let packed = Fields::of(&out).filter_map(|field| field.ok());
-            let packed = packed.filter(|field| field.number == attribute::INTS && field.wire == Wire::Bytes);
-            let n: usize = packed.map(|field| field.value.iter().filter(|byte| **byte < 0x80).count()).sum();
-            *extent += n as u64;
+            let mut n = 0;
+            for field in Fields::of(&out) {
+                let field = field?;
+                if (field.number, field.wire) == (attribute::INTS, Wire::Bytes) {
+                    n += count_varints(field.value).map_err(|error| error.offset(message.begin))?;
+                }
+            }
+            *extent += n;
             if runs.len() > 1 && n > 0 {
                 return Err(Error::unsupported("packed numbers in several pieces").offset(message.begin));
             }
@@ -302,6 +309,7 @@ impl<'a> Walk<'a> {
         if name.is_empty() {
             return Err(Error::malformed("a sparse tensor has no name").offset(message.begin));
         }
+        self.sparse.push((scope, name.clone()));
         for field in &fields {
             let first = self.pending.len();
             let part = match (field.number, field.wire) {
@@ -348,22 +356,22 @@ impl<'a> Walk<'a> {
 
     /// Gives every tensor a name of its own: those of the main graph theirs, others theirs where it is free.
     pub(super) fn finish(self) -> Result<(Vec<Found>, Summary)> {
-        let mut names = Names::default();
-        for pending in self.pending.iter().filter(|pending| pending.scope == Walk::ROOT) {
-            if !names.taken.insert(pending.local.clone()) {
-                return Err(
-                    Error::malformed("two tensors of the graph have this name").tensor(&pending.local)
-                );
-            }
-        }
         let mut seen: HashSet<(usize, &str)> = HashSet::with_capacity(self.pending.len());
-        for pending in &self.pending {
-            if !seen.insert((pending.scope.0, &pending.local)) {
-                let error = Error::malformed("two tensors of a graph within the graph have this name");
-                let way = crate::shown(&self.scopes[pending.scope.0]);
-                return Err(error.tensor(&pending.local).found(format_args!("in {way}")));
+        let dense = self.pending.iter().map(|pending| (pending.scope, &pending.local));
+        for (scope, name) in dense.chain(self.sparse.iter().map(|(scope, name)| (*scope, name))) {
+            if !seen.insert((scope.0, name)) {
+                let error = Error::malformed("two tensors of the graph have this name").tensor(name);
+                let way = &self.scopes[scope.0];
+                return Err(if way.is_empty() {
+                    error
+                } else {
+                    error.found(format_args!("in {}", crate::shown(way)))
+                });
             }
         }
+        let mut names = Names::default();
+        let root = self.pending.iter().filter(|pending| pending.scope == Walk::ROOT);
+        names.taken.extend(root.map(|pending| pending.local.clone()));
         let mut tensors = Vec::with_capacity(self.pending.len());
         for pending in self.pending {
             let Pending { scope, local, mut found } = pending;

@@ -1,7 +1,7 @@
 //! The way through a document: which tensor stands where.
 
 use super::plan::{Bound, Kind, Plan, Role, Scope};
-use super::{Part, Places, is_onnx, misplaced, refused, text_of};
+use super::{Part, Places, is_onnx, refused, text_of};
 use modelferry_core::Result;
 use modelferry_core::graph::Binding;
 use modelferry_core::model::{ModelView, TensorIdx};
@@ -201,7 +201,8 @@ impl<'a> Planning<'a> {
                 _ => continue,
             };
             let inside = part.inside(&field);
-            let (_, binding) = self.places.take(inside).ok_or_else(misplaced)?;
+            // Texts have no place.
+            let Some((_, binding)) = self.places.take(inside) else { continue };
             self.shell(inside, binding)?;
             let tensor = self.view.tensor(binding.tensor);
             if tensor.dtype() != binding.dtype {
@@ -212,14 +213,10 @@ impl<'a> Planning<'a> {
             let (graph_name, is_noted, cast) = (None, false, None);
             self.plan.bound.push(Bound { role: Role::SparsePart, graph_name, is_noted, cast });
         }
-        let [(first, one, is_renamed), (_, other, is_other_renamed)] = &stems[..] else {
-            return Err(misplaced());
-        };
-        if !is_renamed && !is_other_renamed {
-            return Ok(());
-        }
-        match (one, local) {
-            (Some(name), Some(local)) if one == other && !name.is_empty() => {
+        let Some((first, ..)) = stems.iter().find(|(.., is_renamed)| *is_renamed) else { return Ok(()) };
+        let is_one = stems.len() == 2 && stems[0].1 == stems[1].1;
+        match (&stems[0].1, local) {
+            (Some(name), Some(local)) if is_one && !name.is_empty() => {
                 self.rename(local, name, first.tensor, scope);
                 Ok(())
             }

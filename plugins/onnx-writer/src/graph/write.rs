@@ -225,10 +225,10 @@ impl<'a> Writing<'a> {
         }
         out.message(attribute::T, whole);
         out.int(attribute::TYPE, TENSOR);
+        // A value that it holds besides, which its name kept from being one, would be one now.
         for field in part.fields() {
             let field = field?;
-            use attribute::{F, FLOATS, I, INTS, NAME, TYPE};
-            if !matches!(field.number, NAME | F | I | FLOATS | INTS | TYPE) {
+            if field.number == attribute::DOC_STRING || field.number > attribute::SPARSE_TENSORS {
                 out.raw(field.whole);
             }
         }

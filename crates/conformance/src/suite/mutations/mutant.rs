@@ -3,7 +3,7 @@
 use super::super::content::Held;
 use super::plan::Mutation;
 use crate::naive::pack;
-use modelferry_core::error::Result;
+use modelferry_core::error::{Error, Result};
 use modelferry_core::expr::Packing;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::layout::{Layout, Piece};
@@ -98,6 +98,7 @@ impl Writer for Mutant<WriterInfo> {
                 if let Some(idx) = left_out {
                     shown.tensors.remove(idx);
                     shown.ties.clear();
+                    shown.graph = None;
                 }
             }
             Mutation::Rename { tensor } => change(&mut shown, find(tensor), |tensor| tensor.name.push('~')),
@@ -124,8 +125,10 @@ impl Writer for Mutant<WriterInfo> {
                 let (mut layout, mut losses) = writer.layout(view, request, host)?;
                 match &*self.mutation {
                     Mutation::FlipBit { tensor, at, bit } => {
-                        if let Some(idx) = find(&tensor.name) {
-                            flip(&mut layout, idx, tensor, *at, *bit);
+                        // A graph may hold a few numbers itself, out of our reach.
+                        let is_done = find(&tensor.name).map(|idx| flip(&mut layout, idx, tensor, *at, *bit));
+                        if is_done == Some(false) {
+                            return Err(Error::unsupported("no piece of the output is this tensor's"));
                         }
                     }
                     Mutation::Swap { first, second } => swap(&mut layout, find(first), find(second)),
@@ -181,6 +184,15 @@ fn described(view: &ModelView<'_>) -> Result<Model> {
     }
     model.ties = view.ties().to_vec();
     model.metadata = view.metadata().to_vec();
+    model.config = view.config().map(Into::into);
+    model.graph = view.graph().cloned();
+    let first = model.nodes.iter().map(|(id, _)| id).next();
+    for binding in model.graph.iter_mut().flat_map(|graph| &mut graph.bindings) {
+        let shown = model.tensors[binding.tensor].data;
+        // What the graph did not come with is some other node.
+        binding.data =
+            if view.is_untouched(binding) { shown } else { first.filter(|id| *id != shown).unwrap_or(shown) };
+    }
     Ok(model)
 }
 
@@ -224,8 +236,9 @@ fn for_each_tensor(layout: &mut Layout, mut change: impl FnMut(&mut usize)) {
     }
 }
 
-/// Puts bytes into a layout where it had a few of a tensor's: the same, but for one bit.
-fn flip(layout: &mut Layout, idx: usize, tensor: &Held, at: u64, bit: u32) {
+/// Puts bytes into a layout where it had a few of a tensor's: the same, but for one bit. Says whether it had them.
+fn flip(layout: &mut Layout, idx: usize, tensor: &Held, at: u64, bit: u32) -> bool {
+    let mut is_done = false;
     for file in &mut layout.files {
         let found = file.pieces.iter().enumerate().find_map(|(place, piece)| match piece {
             Piece::Tensor { idx: known, bytes, packing } if *known == idx && bytes.contains(&at) => {
@@ -243,7 +256,9 @@ fn flip(layout: &mut Layout, idx: usize, tensor: &Held, at: u64, bit: u32) {
         let rest = |bytes| Piece::Tensor { idx, bytes, packing };
         let spoilt = Piece::Bytes(packed[from as usize..to as usize].into());
         file.pieces.splice(place..=place, [rest(bytes.start..from), spoilt, rest(to..bytes.end)]);
+        is_done = true;
     }
+    is_done
 }
 
 fn swap(layout: &mut Layout, first: Option<usize>, second: Option<usize>) {
