@@ -100,6 +100,9 @@ def sources():
 def run(judge):
     """All cases."""
     logging.disable()
+    judge.not_judged("q2_0 and q8_1 by gguf: 0.19 lacks the one and has another size than ggml for the other; llama.cpp loads both")
+    judge.not_judged("big-endian blocks beyond the eight types that gguf_convert_endian turns: compared with a twin made by "
+                     "hand from ggml's structs")
     for name, tensors, entries in sources():
         theirs_to_ours(judge, name, tensors, entries)
         ours_to_theirs(judge, name, tensors, entries)

@@ -94,7 +94,7 @@ fn with_others(
     let others = view.tensors().filter(unfit).skip(1);
     let others = listed(others.map(|tensor| format!("{} ({})", tensor.name(), what(&tensor))));
     let found = what(&first);
-    if others.is_empty() { found } else { format!("{found}, and so in {others}") }
+    if others.is_empty() { found } else { format!("{found}; also {others}") }
 }
 
 #[cfg(test)]

@@ -21,15 +21,14 @@ pub fn fit(metadata: &mut Vec<(String, Value)>, form: MetadataForm) -> Vec<Loss>
     metadata.retain_mut(|(key, value)| {
         let (kept, detail) = match &*value {
             Value::Text(_) => return true,
-            Value::Bytes(_) => (None, "text that is not UTF-8, not carried".to_owned()),
+            Value::Bytes(_) => (None, "text that is not UTF-8, not carried"),
             Value::List(list) if list.bytes().len() > MAX_LIST_BYTES => {
-                (None, format!("a list of {} values, too long for text, not carried", list.len()))
+                (None, "a list too long to be made text of, not carried")
             }
             // Nothing in a value can fail to be JSON.
-            other => (
-                serde_json::to_string(&MetadataValue(other)).ok(),
-                format!("of type {}, written as text", other.type_name()),
-            ),
+            other => {
+                (serde_json::to_string(&MetadataValue(other)).ok(), "its type is lost, written as JSON text")
+            }
         };
         losses.push(Loss::declared(LossKind::Metadata, &*key, detail));
         let is_kept = kept.is_some();

@@ -73,15 +73,16 @@ pub const SPLIT_COUNT: &str = "split.count";
 /// Of a file that is one of several: tensors in all of them, an `i32`.
 pub const SPLIT_TENSORS: &str = "split.tensors.count";
 
-/// Numbers of element types in a file (`ggml_type` in ggml.h).
+/// Numbers of element types in a file (`ggml_type` in ggml.h), scalars first.
 #[rustfmt::skip]
 const TYPES: &[(u32, DType)] = &[
-    (0, DType::F32), (1, DType::F16), (2, DType::Q4_0), (3, DType::Q4_1), (6, DType::Q5_0), (7, DType::Q5_1),
+    (24, DType::I8), (25, DType::I16), (26, DType::I32), (27, DType::I64),
+    (1, DType::F16), (30, DType::Bf16), (0, DType::F32), (28, DType::F64),
+    (41, DType::Q1_0), (42, DType::Q2_0), (2, DType::Q4_0), (3, DType::Q4_1), (6, DType::Q5_0), (7, DType::Q5_1),
     (8, DType::Q8_0), (9, DType::Q8_1), (10, DType::Q2K), (11, DType::Q3K), (12, DType::Q4K), (13, DType::Q5K),
-    (14, DType::Q6K), (15, DType::Q8K), (16, DType::Iq2Xxs), (17, DType::Iq2Xs), (18, DType::Iq3Xxs),
-    (19, DType::Iq1S), (20, DType::Iq4Nl), (21, DType::Iq3S), (22, DType::Iq2S), (23, DType::Iq4Xs), (24, DType::I8),
-    (25, DType::I16), (26, DType::I32), (27, DType::I64), (28, DType::F64), (29, DType::Iq1M), (30, DType::Bf16),
-    (34, DType::Tq1_0), (35, DType::Tq2_0), (39, DType::Mxfp4), (40, DType::Nvfp4), (41, DType::Q1_0), (42, DType::Q2_0),
+    (14, DType::Q6K), (15, DType::Q8K), (19, DType::Iq1S), (29, DType::Iq1M), (16, DType::Iq2Xxs), (17, DType::Iq2Xs),
+    (22, DType::Iq2S), (18, DType::Iq3Xxs), (21, DType::Iq3S), (20, DType::Iq4Nl), (23, DType::Iq4Xs),
+    (34, DType::Tq1_0), (35, DType::Tq2_0), (39, DType::Mxfp4), (40, DType::Nvfp4),
 ];
 
 /// Numbers that ggml has given up, with their names there.
