@@ -53,7 +53,11 @@ const KINDS: [Kind; 13] = [
     Kind { name: "a bit of the payload is flipped", signs: &["differs at byte"] },
     Kind { name: "two tensors of one shape are swapped", signs: &["differs at byte"] },
     Kind { name: "a tensor is left out", signs: &["nobody declared a change: tensor"] },
-    Kind { name: "a tensor gets another name", signs: &["nobody declared a change: name"] },
+    // In a format that makes names unique, another tensor may get the one that became free.
+    Kind {
+        name: "a tensor gets another name",
+        signs: &["nobody declared a change: name", "differs at byte"],
+    },
     Kind { name: "a shape is changed", signs: &["has shape"] },
     // Read as another type, the same bytes are other numbers.
     Kind { name: "a dtype is changed", signs: &["differs at byte", "nobody declared a change: dtype"] },

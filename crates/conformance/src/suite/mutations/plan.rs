@@ -95,8 +95,12 @@ pub(super) fn plan(
         mutations.push(Mutation::Reshape { tensor: random.pick(&growing).clone() });
     }
     mutations.extend(retyped(info, before, &mut random));
-    if info.metadata != MetadataForm::None && !before.metadata.is_empty() {
-        mutations.push(Mutation::Describe { key: random.pick(&before.metadata).0.clone() });
+    // What is declared to be lost or to be written otherwise is not compared.
+    let is_lost =
+        |key: &str| losses.iter().any(|loss| loss.kind == LossKind::Metadata && loss.subject == key);
+    let keys: Vec<&String> = before.metadata.iter().map(|(key, _)| key).filter(|key| !is_lost(key)).collect();
+    if info.metadata != MetadataForm::None && !keys.is_empty() {
+        mutations.push(Mutation::Describe { key: (*random.pick(&keys)).clone() });
     }
     if whole.place == Place::Folder && !before.assets.is_empty() {
         let names: Vec<String> = before.assets.keys().cloned().collect();
