@@ -157,7 +157,7 @@ pub(super) fn named(tensor: &Tensor, wanted: Option<DType>) -> Result<Choice> {
 /// How many layers the names of tensors speak of.
 pub(super) fn n_layers(tensors: &[Tensor]) -> u32 {
     let layers = tensors.iter().filter_map(|tensor| names::layer(&tensor.name));
-    layers.max().map_or(0, |last| u32::try_from(last).unwrap_or(u32::MAX).saturating_add(1))
+    layers.max().map_or(0, |last| last.saturating_add(1))
 }
 
 /// `wanted`, or what takes its place where the tensor's rows are not whole blocks of it.
