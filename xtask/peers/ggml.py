@@ -25,38 +25,38 @@ class _Params(ctypes.Structure):
 
 _library = ctypes.CDLL(str(next(Path(xllamacpp.__file__).parent.glob("xllamacpp*.so"))))
 _Log = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
-_silent = _Log(lambda *_: None)
+silent = _Log(lambda *_: None)
 
 
-def _function(name, result, *arguments):
+def function(name, result, *arguments):
     found = getattr(_library, name)
     found.restype, found.argtypes = result, arguments
     return found
 
 
 _pointer, _i64, _size, _text, _int = ctypes.c_void_p, ctypes.c_int64, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_int
-_function("ggml_log_set", None, _Log, _pointer)(_silent, None)
-_init = _function("gguf_init_from_file", _pointer, _text, _Params)
-_free = _function("gguf_free", None, _pointer)
-_free_tensors = _function("ggml_free", None, _pointer)
-_n_entries = _function("gguf_get_n_kv", _i64, _pointer)
-_key = _function("gguf_get_key", _text, _pointer, _i64)
-_entry_type = _function("gguf_get_kv_type", _int, _pointer, _i64)
-_item_type = _function("gguf_get_arr_type", _int, _pointer, _i64)
-_n_items = _function("gguf_get_arr_n", _size, _pointer, _i64)
-_items = _function("gguf_get_arr_data", _pointer, _pointer, _i64)
-_item_text = _function("gguf_get_arr_str", _text, _pointer, _i64, _size)
-_value = _function("gguf_get_val_data", _pointer, _pointer, _i64)
-_value_text = _function("gguf_get_val_str", _text, _pointer, _i64)
-_n_tensors = _function("gguf_get_n_tensors", _i64, _pointer)
-_name = _function("gguf_get_tensor_name", _text, _pointer, _i64)
-_find = _function("ggml_get_tensor", _pointer, _pointer, _text)
-_extents = _function("gguf_get_tensor_ne", ctypes.POINTER(_i64), _pointer, _i64)
-_type = _function("gguf_get_tensor_type", _int, _pointer, _i64)
-_tensor_size = _function("gguf_get_tensor_size", _size, _pointer, _i64)
-_data = _function("ggml_get_data", _pointer, _pointer)
-_alignment = _function("gguf_get_alignment", _size, _pointer)
-_type_name = _function("ggml_type_name", _text, _int)
+function("ggml_log_set", None, _Log, _pointer)(silent, None)
+_init = function("gguf_init_from_file", _pointer, _text, _Params)
+_free = function("gguf_free", None, _pointer)
+_free_tensors = function("ggml_free", None, _pointer)
+_n_entries = function("gguf_get_n_kv", _i64, _pointer)
+_key = function("gguf_get_key", _text, _pointer, _i64)
+_entry_type = function("gguf_get_kv_type", _int, _pointer, _i64)
+_item_type = function("gguf_get_arr_type", _int, _pointer, _i64)
+_n_items = function("gguf_get_arr_n", _size, _pointer, _i64)
+_items = function("gguf_get_arr_data", _pointer, _pointer, _i64)
+_item_text = function("gguf_get_arr_str", _text, _pointer, _i64, _size)
+_value = function("gguf_get_val_data", _pointer, _pointer, _i64)
+_value_text = function("gguf_get_val_str", _text, _pointer, _i64)
+_n_tensors = function("gguf_get_n_tensors", _i64, _pointer)
+_name = function("gguf_get_tensor_name", _text, _pointer, _i64)
+_find = function("ggml_get_tensor", _pointer, _pointer, _text)
+_extents = function("gguf_get_tensor_ne", ctypes.POINTER(_i64), _pointer, _i64)
+_type = function("gguf_get_tensor_type", _int, _pointer, _i64)
+_tensor_size = function("gguf_get_tensor_size", _size, _pointer, _i64)
+_data = function("ggml_get_data", _pointer, _pointer)
+_alignment = function("gguf_get_alignment", _size, _pointer)
+_type_name = function("ggml_type_name", _text, _int)
 
 
 def type_name(number):

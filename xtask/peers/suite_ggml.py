@@ -32,9 +32,9 @@ class _Traits(ctypes.Structure):
                 ("to_float", ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64))]
 
 
-_chunk = ggml._function("ggml_quantize_chunk", ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
+_chunk = ggml.function("ggml_quantize_chunk", ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
                         ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)
-_traits = ggml._function("ggml_get_type_traits", ctypes.POINTER(_Traits), ctypes.c_int)
+_traits = ggml.function("ggml_get_type_traits", ctypes.POINTER(_Traits), ctypes.c_int)
 
 
 def numbered(name):

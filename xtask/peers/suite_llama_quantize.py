@@ -62,7 +62,7 @@ def install(judge):
     for name in ("libggml-base.so*", "libggml.*so*"):
         ctypes.CDLL(str(next(libraries.glob(name))), mode=ctypes.RTLD_GLOBAL)
     library = ctypes.CDLL(str(next(libraries.glob("libllama.*so*"))))
-    library.llama_log_set(ggml._silent, None)
+    library.llama_log_set(ggml.silent, None)
     library.llama_model_quantize_default_params.restype = _Params
     return library
 

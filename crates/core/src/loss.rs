@@ -15,7 +15,8 @@ pub enum LossKind {
     Underflow,
     /// Values that are NaN or infinite are to be quantized, which knows neither.
     NonFinite,
-    /// A tensor is quantized to another type than was asked for, because its rows do not hold whole blocks of that.
+    /// A tensor is quantized to another type than was asked for, because its rows do not hold whole blocks of that, or
+    /// without the importance matrix that was given, because that does not know it.
     Fallback,
     /// A tensor is not written.
     Tensor,

@@ -457,3 +457,32 @@ fn a_program_goes_with_any_of_its_tensors() {
     let graph = kept.graph.unwrap();
     assert_eq!((&*graph.bindings[0].name, graph.bindings[0].tensor), ("a", 0));
 }
+
+/// Two rows of 256 numbers each, quantized under a matrix that knows the tensors named.
+fn quantized_under(names: &[&str]) -> Result<Vec<String>, String> {
+    let mut model = Model::default();
+    for name in ["a.weight", "b.weight"] {
+        let bytes = model.nodes.inline(vec![0; 2048]).unwrap();
+        let data = model.nodes.decode(bytes, DType::F32, 512, Default::default()).unwrap();
+        model.push(name, DType::F32, vec![2, 256], data).unwrap();
+    }
+    let mut importance = quantize::Importance::default();
+    names.iter().for_each(|name| importance.add(name, vec![1.0; 256], &[1.0]).unwrap());
+    let types = vec![(Glob::new("*").unwrap(), DType::Q4K)];
+    let quantize = quantize::Quantize { types, importance: Some(importance.into()), ..Default::default() };
+    let edits = Edits { quantize, ..Edits::default() };
+    let mut host = NoHost { limits: Limits::default(), equal: None };
+    let result = apply(model, &edits, Carries::Yes, &mut host);
+    let (model, losses) = result.map_err(|error| error.to_string())?;
+    assert!(model.tensors.iter().all(|tensor| tensor.dtype == DType::Q4K));
+    let fallbacks = losses.into_iter().filter(|loss| loss.kind == LossKind::Fallback);
+    Ok(fallbacks.map(|loss| loss.subject).collect())
+}
+
+#[test]
+fn what_an_importance_matrix_does_not_know_is_said() {
+    assert_eq!(quantized_under(&["a.weight", "b.weight"]), Ok(vec![]));
+    assert_eq!(quantized_under(&["a.weight"]), Ok(vec!["b.weight".to_owned()]));
+    let error = quantized_under(&["blk.0.x.weight"]).unwrap_err();
+    assert!(error.contains("knows none") && error.contains("blk.0.x.weight"), "{error}");
+}

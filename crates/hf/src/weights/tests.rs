@@ -71,6 +71,17 @@ fn a_config_may_name_its_weights() {
 }
 
 #[test]
+fn gguf_is_weights_under_the_name_that_folders_of_ours_give_it() {
+    let chosen = |list: &str| choose(&names(list), None, None).unwrap();
+    assert_eq!(chosen("model.gguf config.json").as_deref(), Some("model.gguf"));
+    assert_eq!(chosen("model.safetensors model.gguf").as_deref(), Some("model.safetensors"));
+    let parts = "model-00001-of-00002.gguf model-00002-of-00002.gguf";
+    assert_eq!(chosen(parts).as_deref(), Some("model-00001-of-00002.gguf"));
+    assert_eq!(chosen("Model-Q4_K_M.gguf other-00001-of-00002.gguf"), None);
+    assert!(has_usual(&names("model-00002-of-00002.gguf")) && !has_usual(&names("q.gguf")));
+}
+
+#[test]
 fn roles() {
     let roles = [
         (

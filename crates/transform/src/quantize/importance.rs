@@ -67,6 +67,11 @@ impl Importance {
         self.entries.is_empty()
     }
 
+    /// Names of the tensors that are known.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
+    }
+
     /// Of the tensor of that name.
     pub fn of(&self, name: &str) -> Option<&[f32]> {
         self.entries.get(name).map(Vec::as_slice)

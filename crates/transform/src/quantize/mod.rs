@@ -124,7 +124,24 @@ pub(crate) fn plan(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Ve
         }
         found.push(changes.then_some(choice));
     }
+    check_importance(model, wanted, &found)?;
     Ok(found)
+}
+
+/// That an importance matrix knows any of the tensors that it is for: one of another model knows none.
+fn check_importance(model: &Model, wanted: &Quantize, choices: &[Option<Choice>]) -> Result<()> {
+    let Some(importance) = &wanted.importance else { return Ok(()) };
+    let chosen = model.tensors.iter().zip(choices);
+    let heeding = chosen.filter(|(_, choice)| choice.is_some_and(|choice| WEIGHTED.contains(&choice.dtype)));
+    let names: Vec<&str> = heeding.map(|(tensor, _)| tensor.name.as_str()).collect();
+    match names.first() {
+        Some(first) if names.iter().all(|name| importance.of(name).is_none()) => {
+            Err(Error::usage("--imatrix: it knows none of the tensors that are quantized")
+                .expected(format_args!("{first:?} among others"))
+                .found(importance.names().next().unwrap_or("nothing")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The types that `--tensor-type` names, per tensor.
@@ -198,6 +215,14 @@ pub(crate) fn apply(
     for (idx, choice) in choices.into_iter().enumerate() {
         let Some(Choice { dtype, instead_of, .. }) = choice else { continue };
         let tensor = &model.tensors[idx];
+        if wanted
+            .importance
+            .as_ref()
+            .is_some_and(|known| WEIGHTED.contains(&dtype) && known.of(&tensor.name).is_none())
+        {
+            let detail = format!("the importance matrix does not know it, {dtype} without");
+            losses.push(Loss::declared(LossKind::Fallback, &tensor.name, detail));
+        }
         if let Some(wanted) = instead_of {
             let detail = format!("rows hold no whole blocks of {wanted}, written as {dtype}");
             losses.push(Loss::declared(LossKind::Fallback, &tensor.name, detail));
