@@ -23,6 +23,22 @@ pub struct Graph {
     pub bindings: Vec<Binding>,
     /// What it holds besides the tensors, for the report of a conversion that does not carry it.
     pub parts: Vec<Part>,
+    /// What tensors were before an exporter renamed them, as far as the document shows it, in the order of the
+    /// tensors. One tensor may have been several: tied weights are exported as one.
+    pub origins: Vec<Origin>,
+    /// Weights whose names are the exporter's own and whose origin the document does not show.
+    pub nameless: Vec<TensorIdx>,
+}
+
+/// What a tensor of a [`Graph`] was before an exporter gave it another name, or turned it over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The tensor, by its position in the model.
+    pub tensor: TensorIdx,
+    /// Its name in the model that was exported.
+    pub name: Box<str>,
+    /// Axis `k` of the original is axis `axes[k]` of the tensor. Empty: the axes are as they were.
+    pub axes: Box<[u8]>,
 }
 
 /// A place in a [`Graph`] and the tensor that belongs there.

@@ -18,6 +18,9 @@ pub(crate) fn retain(model: &mut Model, new_idx: &[Option<TensorIdx>]) {
             }
         }
     }
+    let renumbered = |old: TensorIdx| new_idx.get(old).copied().flatten();
+    graph.origins.retain_mut(|origin| renumbered(origin.tensor).map(|new| origin.tensor = new).is_some());
+    graph.nameless = graph.nameless.iter().filter_map(|&old| renumbered(old)).collect();
 }
 
 /// Names what is lost with a program that lacks tensors.

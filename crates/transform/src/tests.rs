@@ -438,7 +438,14 @@ fn a_program_goes_with_any_of_its_tensors() {
         };
         let bindings = names.iter().enumerate().map(bind).collect();
         let part = Part { path: "the graph".to_owned(), what: "2 nodes".to_owned() };
-        model.graph = Some(Graph { dialect: "d", body: vec![0; 9].into(), bindings, parts: vec![part] });
+        model.graph = Some(Graph {
+            dialect: "d",
+            body: vec![0; 9].into(),
+            bindings,
+            parts: vec![part],
+            origins: vec![],
+            nameless: vec![],
+        });
         model
     };
     let edits = Edits { exclude: globs(&["b"]), ..Edits::default() };

@@ -67,6 +67,8 @@ impl Reader for OnnxReader {
                 body: document.body.into(),
                 bindings,
                 parts: parts(&document.summary),
+                origins: vec![],
+                nameless: vec![],
             });
         }
         for (key, value) in document.metadata {

@@ -137,7 +137,8 @@ fn read_program(bytes: &[u8]) -> Model {
         bindings.push(Binding { at: found.at, tensor, name: found.name.into(), dtype: found.dtype, data });
     }
     let body = document.body.into();
-    model.graph = Some(Graph { dialect: DIALECT, body, bindings, parts: vec![] });
+    model.graph =
+        Some(Graph { dialect: DIALECT, body, bindings, parts: vec![], origins: vec![], nameless: vec![] });
     model
 }
 
