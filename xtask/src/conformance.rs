@@ -4,6 +4,7 @@ use crate::flags::Flags;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
 use modelferry_conformance::{Mutations, Outcome, SuiteOptions, Verdict};
+use modelferry_core::registry::Registry;
 use std::collections::BTreeSet;
 
 /// Random expressions beyond the usual ones that a full run evaluates.
@@ -23,6 +24,13 @@ pub(crate) struct Found {
 pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     if flags.has("--mutate") {
         return Ok(mutate().1.finish());
+    }
+    if flags.has("--through-abi") {
+        let registry =
+            modelferry_cli::builtin::through_abi().map_err(|error| Stop::new(error.to_string()))?;
+        let (outcome, tally) = suite(&registry, &SuiteOptions::default());
+        print_matrix(&outcome);
+        return Ok(tally.finish());
     }
     let (outcome, mut tally) = checks()?;
     print_matrix(&outcome);
@@ -58,7 +66,7 @@ fn mutate() -> (Mutations, Tally) {
 /// Runs every check, prints each with its count.
 fn checks() -> Result<(Outcome, Tally), Stop> {
     let options = SuiteOptions { binary: Some(run::build_modelferry()?), ..SuiteOptions::default() };
-    Ok(suite(&options))
+    Ok(suite(&modelferry_cli::builtin::registry(), &options))
 }
 
 /// Runs every check on many more random expressions.
@@ -75,16 +83,16 @@ pub(crate) fn more_seeds() -> Result<Tally, Stop> {
 /// Rewrites the recorded errors of testdata/bad.
 pub(crate) fn bless() -> Result<Tally, Stop> {
     let binary = Some(run::build_modelferry()?);
-    Ok(suite(&SuiteOptions { binary, bless: true, ..SuiteOptions::default() }).1)
+    let options = SuiteOptions { binary, bless: true, ..SuiteOptions::default() };
+    Ok(suite(&modelferry_cli::builtin::registry(), &options).1)
 }
 
-fn suite(options: &SuiteOptions) -> (Outcome, Tally) {
+fn suite(registry: &Registry, options: &SuiteOptions) -> (Outcome, Tally) {
     println!(
         "conformance on testdata, {} random expressions from seed {}",
         options.n_seeds, options.first_seed
     );
-    let registry = modelferry_cli::builtin::registry();
-    let outcome = modelferry_conformance::run(&registry, &run::root().join("testdata"), options);
+    let outcome = modelferry_conformance::run(registry, &run::root().join("testdata"), options);
     let mut tally = tally(&outcome);
     tally.check("conformance", !outcome.pairs.is_empty(), || "no reader met a writer".to_owned());
     for format in registry.readers().map(|reader| reader.info().format) {

@@ -47,7 +47,7 @@ const TASKS: [Task; 10] = [
     },
     Task {
         name: "conformance",
-        usage: "[--full] [--mutate]",
+        usage: "[--full] [--mutate] [--through-abi]",
         help: "every reader x every writer x every model of testdata; --mutate: that the suite fails when it should",
         run: conformance::main,
     },

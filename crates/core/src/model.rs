@@ -268,6 +268,11 @@ impl<'a> ModelView<'a> {
         ModelView { is_weights: true, ..self }
     }
 
+    /// Whether config and files are written by another.
+    pub fn is_weights(&self) -> bool {
+        self.is_weights
+    }
+
     /// The tensors, in order. A layout names them by position.
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorView<'a>> + use<'a> {
         self.model.tensors.iter().map(|tensor| TensorView { tensor })

@@ -69,6 +69,16 @@ impl Options {
         self.values.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
+    /// The options that have a value, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().map(|(name, value)| (*name, value.as_str())).filter(|(_, value)| !value.is_empty())
+    }
+
+    /// Sets an option that somebody else has checked.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        self.values.insert(name, value.to_owned());
+    }
+
     /// Whether a declared boolean option is `true`.
     pub fn is_on(&self, name: &str) -> bool {
         self.get(name) == Some("true")

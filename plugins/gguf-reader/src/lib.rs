@@ -16,3 +16,5 @@ pub use reader::GgufReader;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_reader(GgufReader);
 }
+
+modelferry_abi::export_plugin!(modelferry_gguf_reader_v1, readers: [GgufReader]);

@@ -20,3 +20,5 @@ pub use writer::GgufWriter;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_writer(GgufWriter);
 }
+
+modelferry_abi::export_plugin!(modelferry_gguf_writer_v1, writers: [GgufWriter]);

@@ -14,3 +14,5 @@ pub use reader::HfReader;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_reader(HfReader);
 }
+
+modelferry_abi::export_plugin!(modelferry_hf_reader_v1, readers: [HfReader]);

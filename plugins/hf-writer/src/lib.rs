@@ -11,3 +11,5 @@ pub use writer::HfWriter;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_writer(HfWriter);
 }
+
+modelferry_abi::export_plugin!(modelferry_hf_writer_v1, writers: [HfWriter]);

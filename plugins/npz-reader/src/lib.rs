@@ -17,3 +17,5 @@ pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_reader(NpzReader);
     registry.add_reader(NpyReader);
 }
+
+modelferry_abi::export_plugin!(modelferry_npz_reader_v1, readers: [NpzReader, NpyReader]);

@@ -22,3 +22,5 @@ pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_writer(NpzWriter);
     registry.add_writer(NpyWriter);
 }
+
+modelferry_abi::export_plugin!(modelferry_npz_writer_v1, writers: [NpzWriter, NpyWriter]);

@@ -14,3 +14,5 @@ pub use reader::OnnxReader;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_reader(OnnxReader);
 }
+
+modelferry_abi::export_plugin!(modelferry_onnx_reader_v1, readers: [OnnxReader]);

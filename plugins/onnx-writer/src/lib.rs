@@ -22,3 +22,5 @@ pub use writer::OnnxWriter;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_writer(OnnxWriter);
 }
+
+modelferry_abi::export_plugin!(modelferry_onnx_writer_v1, writers: [OnnxWriter]);

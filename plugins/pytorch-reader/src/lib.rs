@@ -18,3 +18,5 @@ pub use reader::PytorchReader;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_reader(PytorchReader);
 }
+
+modelferry_abi::export_plugin!(modelferry_pytorch_reader_v1, readers: [PytorchReader]);

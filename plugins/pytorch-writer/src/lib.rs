@@ -24,3 +24,5 @@ pub use writer::PytorchWriter;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_writer(PytorchWriter);
 }
+
+modelferry_abi::export_plugin!(modelferry_pytorch_writer_v1, writers: [PytorchWriter]);

@@ -14,3 +14,5 @@ pub use reader::SafetensorsReader;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_reader(SafetensorsReader);
 }
+
+modelferry_abi::export_plugin!(modelferry_safetensors_reader_v1, readers: [SafetensorsReader]);

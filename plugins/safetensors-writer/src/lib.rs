@@ -18,3 +18,5 @@ pub use writer::SafetensorsWriter;
 pub fn register(registry: &mut modelferry_core::registry::Registry) {
     registry.add_writer(SafetensorsWriter);
 }
+
+modelferry_abi::export_plugin!(modelferry_safetensors_writer_v1, writers: [SafetensorsWriter]);
