@@ -132,12 +132,9 @@ pub unsafe fn fill<T: Plain>(to: *mut T, value: &T) -> Result<()> {
 /// # Safety
 ///
 /// A pointer that is not null points at `slice.len` elements, `slice.stride` bytes apart, for `'a`.
-pub unsafe fn items<'a, T: Plain>(
+pub unsafe fn items<'a, T: Plain + 'a>(
     slice: MfSlice,
-) -> Result<impl ExactSizeIterator<Item = T> + DoubleEndedIterator + 'a>
-where
-    T: 'a,
-{
+) -> Result<impl ExactSizeIterator<Item = T> + DoubleEndedIterator + 'a> {
     let n = usize::try_from(slice.len).unwrap_or(usize::MAX);
     let stride = usize::try_from(slice.stride).unwrap_or(usize::MAX);
     if n > 0 && slice.ptr.is_null() {

@@ -2,5 +2,11 @@
 
 mod calls;
 pub mod foreign;
+pub mod library;
+pub mod manifest;
+pub mod search;
+pub mod trust;
 
 pub use foreign::{Foreign, ForeignReader, ForeignWriter};
+pub use library::Library;
+pub use manifest::Manifest;

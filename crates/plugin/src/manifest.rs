@@ -1,0 +1,119 @@
+//! The manifest beside a library: what it is, so that nothing of it has to be executed to know.
+//!
+//! It is a JSON file with the library's name and the ending `.json`: `libflat.so` and `libflat.json`.
+
+use modelferry_abi::codes::{MF_ABI_MAJOR, MF_ABI_MINOR};
+use modelferry_abi::info::{ReaderText, WriterText};
+use modelferry_core::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// The version of the manifest's own schema.
+pub const SCHEMA: u32 = 1;
+
+/// The target that this program was built for, as Rust names it.
+pub const TARGET: &str = env!("MODELFERRY_TARGET");
+
+/// Bytes of a manifest at most.
+const MOST: u64 = 1 << 20;
+
+/// What a library is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// Unique name; the entry's name is made of it.
+    pub id: String,
+    /// The plugin's own version.
+    pub version: String,
+    /// `MAJOR.MINOR` of the boundary that it was built for.
+    pub abi: String,
+    /// The target that it was built for.
+    pub target: String,
+    /// SHA-256 of the library, in hexadecimal.
+    pub sha256: String,
+    /// Its readers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<ReaderText>,
+    /// Its writers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writers: Vec<WriterText>,
+}
+
+/// Where the manifest of a library is.
+pub fn place(library: &Path) -> PathBuf {
+    library.with_extension("json")
+}
+
+impl Manifest {
+    /// Reads the manifest beside a library and checks that its library could be loaded here.
+    ///
+    /// Errors, all of kind [`Plugin`](modelferry_core::ErrorKind::Plugin): there is none, it is not of the schema, it
+    /// speaks of another target or version of the boundary.
+    pub fn read(library: &Path) -> Result<Manifest> {
+        let path = place(library);
+        let named = |error: Error| error.file(path.display());
+        let len = std::fs::metadata(&path).map(|found| found.len()).map_err(|error| {
+            named(Error::plugin("a plugin needs a manifest beside its library").source(error))
+                .hint("`modelferry plugin manifest LIBRARY` writes one")
+        })?;
+        if len > MOST {
+            return Err(named(Error::plugin("a manifest is too long").expected(MOST).found(len)));
+        }
+        let text = std::fs::read_to_string(&path)
+            .map_err(|error| named(Error::plugin("the manifest cannot be read").source(error)))?;
+        let manifest: Manifest = serde_json::from_str(&text).map_err(|error| {
+            named(Error::plugin("the manifest is not of the published schema").source(error))
+        })?;
+        manifest.check().map_err(named)?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.schema != SCHEMA {
+            return Err(Error::plugin("the manifest is of another schema")
+                .expected(SCHEMA)
+                .found(self.schema));
+        }
+        check_id(&self.id)?;
+        let ours = format!("ABI {MF_ABI_MAJOR}.0 to {MF_ABI_MAJOR}.{MF_ABI_MINOR}");
+        let numbers = self
+            .abi
+            .split_once('.')
+            .and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
+        if !numbers.is_some_and(|(major, minor)| major == MF_ABI_MAJOR && minor <= MF_ABI_MINOR) {
+            return Err(Error::plugin("the plugin is built for another version of modelferry")
+                .expected(ours)
+                .found(format_args!("ABI {}", self.abi)));
+        }
+        if self.target != TARGET {
+            return Err(Error::plugin("the plugin is built for another target")
+                .expected(TARGET)
+                .found(&self.target));
+        }
+        if self.readers.is_empty() && self.writers.is_empty() {
+            return Err(Error::plugin("the manifest names neither a reader nor a writer"));
+        }
+        Ok(())
+    }
+
+    /// The name of the library's entry.
+    pub fn entry(&self) -> String {
+        entry(&self.id)
+    }
+}
+
+/// An id is part of a symbol's name and of messages.
+pub(crate) fn check_id(id: &str) -> Result<()> {
+    let is_plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    match !id.is_empty() && id.len() <= 64 && id.bytes().all(is_plain) {
+        true => Ok(()),
+        false => Err(Error::plugin("an id is not made of small letters, digits, - and _").found(id)),
+    }
+}
+
+/// The name of the entry of the library with this id.
+pub(crate) fn entry(id: &str) -> String {
+    format!("modelferry_{}_v{MF_ABI_MAJOR}", id.replace('-', "_"))
+}
