@@ -27,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// # mod a {
 /// # use modelferry_abi::core::{plugin::*, model::Model, inputs::Inputs, options::Options, Result};
 /// # struct FlatReader;
-/// # static INFO: ReaderInfo = ReaderInfo { format: "flat", about: "", extensions: &[], place: Place::File, options: &[] };
+/// # static INFO: ReaderInfo = ReaderInfo { format: "flat", about: "", extensions: &[], magic: &[], place: Place::File, options: &[] };
 /// # impl Reader for FlatReader {
 /// #     fn info(&self) -> &'static ReaderInfo { &INFO }
 /// #     fn identify(&self, _: &dyn Inputs) -> Verdict { Verdict::No }

@@ -2,7 +2,7 @@
 
 use crate::model::{dtype_of_text, dtype_text, lasting};
 use modelferry_core::options::{OptionKind, OptionSpec};
-use modelferry_core::plugin::{Carries, MetadataForm, Place, ReaderInfo, WriterInfo};
+use modelferry_core::plugin::{Carries, Magic, MetadataForm, Place, ReaderInfo, WriterInfo};
 use modelferry_core::{DType, Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -16,10 +16,10 @@ pub struct ReaderText {
     /// File name endings, with their dot where they have one.
     #[serde(default)]
     pub extensions: Vec<String>,
-    /// Bytes that a file of the format begins with, or holds at an offset: any of them tells it. Without any, only a
-    /// file with one of the endings is shown to the library.
+    /// Bytes of which a file of the format holds one sequence. A file with neither them nor one of the endings is not
+    /// shown to the library.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub magic: Vec<Magic>,
+    pub magic: Vec<MagicText>,
     /// `file` or `folder`.
     #[serde(default)]
     pub place: PlaceText,
@@ -30,10 +30,10 @@ pub struct ReaderText {
 
 /// Bytes that tell a format.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Magic {
-    /// Where they stand; from the end, if negative.
+pub struct MagicText {
+    /// Offset of the first.
     #[serde(default)]
-    pub at: i64,
+    pub at: u64,
     /// The bytes, in hexadecimal.
     pub hex: String,
 }
@@ -213,7 +213,7 @@ impl ReaderText {
             format: info.format.to_owned(),
             about: info.about.to_owned(),
             extensions: texts(info.extensions),
-            magic: vec![],
+            magic: info.magic.iter().map(MagicText::of).collect(),
             place: PlaceText::of(info.place),
             options: info.options.iter().map(OptionText::of).collect(),
         }
@@ -221,16 +221,35 @@ impl ReaderText {
 
     /// The same for the program, for as long as the process lives.
     ///
-    /// Errors: a name that is none.
+    /// Errors: a name that is none, bytes that are none.
     pub fn lasting(&self) -> Result<&'static ReaderInfo> {
         check_format(&self.format)?;
         Ok(Box::leak(Box::new(ReaderInfo {
             format: lasting(&self.format),
             about: lasting(&self.about),
             extensions: lasting_texts(&self.extensions),
+            magic: Box::leak(self.magic.iter().map(MagicText::magic).collect::<Result<_>>()?),
             place: self.place.place(),
             options: specs(&self.options),
         })))
+    }
+}
+
+impl MagicText {
+    fn of(magic: &Magic) -> MagicText {
+        MagicText { at: magic.at, hex: magic.bytes.iter().map(|byte| format!("{byte:02x}")).collect() }
+    }
+
+    fn magic(&self) -> Result<Magic> {
+        /// More is a mistake, and would be read for every file.
+        const MOST: usize = 256;
+        let (pairs, rest) = self.hex.as_bytes().as_chunks::<2>();
+        let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+        match bytes.filter(|bytes| rest.is_empty() && (1..=MOST).contains(&bytes.len())) {
+            Some(bytes) => Ok(Magic { at: self.at, bytes: bytes.leak() }),
+            None => Err(Error::plugin("bytes that tell a format are not hexadecimal").found(&self.hex)),
+        }
     }
 }
 
@@ -316,6 +335,7 @@ mod tests {
             format: "flat",
             about: "flat files",
             extensions: &[".flat"],
+            magic: &[Magic { at: 4, bytes: b"\x00f" }],
             place: Place::Folder,
             options,
         };

@@ -40,6 +40,7 @@ static READER: ReaderInfo = ReaderInfo {
     format: "toy",
     about: "a format for this test",
     extensions: &[".toy"],
+    magic: &[],
     place: Place::File,
     options: &[],
 };
@@ -172,6 +173,7 @@ static TEXT: ReaderInfo = ReaderInfo {
     format: "text",
     about: "no tensors",
     extensions: &[".txt"],
+    magic: &[],
     place: Place::File,
     options: &[],
 };

@@ -34,6 +34,15 @@ pub enum Place {
     Folder,
 }
 
+/// Bytes that files of a format hold at a fixed place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Magic {
+    /// Offset of the first.
+    pub at: u64,
+    /// The bytes, at least one.
+    pub bytes: &'static [u8],
+}
+
 /// A reader, described.
 #[derive(Clone, Copy, Debug)]
 pub struct ReaderInfo {
@@ -43,6 +52,9 @@ pub struct ReaderInfo {
     pub about: &'static str,
     /// File name endings, with their dot where they have one, longest first.
     pub extensions: &'static [&'static str],
+    /// Bytes of which a file of the format holds one sequence, as far as it has any: a plugin's library is opened only
+    /// for a file that has the bytes or the name.
+    pub magic: &'static [Magic],
     /// What it reads.
     pub place: Place,
     /// Its options.

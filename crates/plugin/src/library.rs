@@ -3,14 +3,16 @@
 use crate::foreign::{Foreign, ForeignReader, ForeignWriter};
 use crate::manifest::{self, Manifest};
 use crate::trust::{self, Pins};
-use modelferry_abi::info::{Magic, ReaderText};
+use modelferry_abi::info::ReaderText;
 use modelferry_abi::types::MfEntry;
 use modelferry_core::inputs::Inputs;
 use modelferry_core::layout::Layout;
 use modelferry_core::loss::Loss;
 use modelferry_core::model::{Model, ModelView};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Host, LayoutRequest, Place, Reader, ReaderInfo, Verdict, Writer, WriterInfo};
+use modelferry_core::plugin::{
+    Host, LayoutRequest, Magic, Place, Reader, ReaderInfo, Verdict, Writer, WriterInfo,
+};
 use modelferry_core::{Error, Result};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
@@ -85,8 +87,7 @@ impl Library {
     /// Its readers, which open it when they are used.
     pub fn readers(self: &Arc<Library>) -> Result<Vec<LazyReader>> {
         let reader = |(idx, text): (usize, &ReaderText)| {
-            let (info, magic) = (text.lasting()?, text.magic.iter().map(Bytes::of).collect::<Result<_>>()?);
-            Ok(LazyReader { library: Arc::clone(self), idx, info, magic })
+            Ok(LazyReader { library: Arc::clone(self), idx, info: text.lasting()? })
         };
         let found: Result<Vec<_>> = self.manifest.readers.iter().enumerate().map(reader).collect();
         found.map_err(|error| error.file(manifest::place(&self.path).display()))
@@ -120,33 +121,10 @@ pub fn open(path: &Path, id: &str) -> Result<Foreign> {
     unsafe { Foreign::new(symbol()) }
 }
 
-/// Bytes that tell a format.
-#[derive(Debug)]
-struct Bytes {
-    at: i64,
-    bytes: Vec<u8>,
-}
-
-impl Bytes {
-    fn of(magic: &Magic) -> Result<Bytes> {
-        let (pairs, rest) = magic.hex.as_bytes().as_chunks::<2>();
-        let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
-        match bytes.filter(|bytes| rest.is_empty() && !bytes.is_empty() && bytes.len() <= 256) {
-            Some(bytes) => Ok(Bytes { at: magic.at, bytes }),
-            None => Err(Error::plugin("bytes that tell a format are not hexadecimal").found(&magic.hex)),
-        }
-    }
-
-    fn is_in(&self, inputs: &dyn Inputs) -> bool {
-        let (root, len) = (inputs.root(), inputs.len(inputs.root()));
-        let at = match u64::try_from(self.at) {
-            Ok(at) => Some(at),
-            Err(_) => len.checked_sub(self.at.unsigned_abs()),
-        };
-        let mut found = vec![0; self.bytes.len()];
-        at.is_some_and(|at| inputs.read_at(root, at, &mut found).is_ok() && found == self.bytes)
-    }
+/// Whether a file holds these bytes.
+fn is_in(magic: &Magic, inputs: &dyn Inputs) -> bool {
+    let mut found = vec![0; magic.bytes.len()];
+    inputs.read_at(inputs.root(), magic.at, &mut found).is_ok() && found == magic.bytes
 }
 
 /// A reader of a library that is opened when it is needed.
@@ -155,7 +133,6 @@ pub struct LazyReader {
     library: Arc<Library>,
     idx: usize,
     info: &'static ReaderInfo,
-    magic: Vec<Bytes>,
 }
 
 impl LazyReader {
@@ -169,7 +146,7 @@ impl LazyReader {
         let name = inputs.name(inputs.root());
         match () {
             () if self.info.place == Place::Folder => Verdict::Name,
-            () if self.magic.iter().any(|magic| magic.is_in(inputs)) => Verdict::Content,
+            () if self.info.magic.iter().any(|magic| is_in(magic, inputs)) => Verdict::Content,
             () if self.info.extensions.iter().any(|ending| name.ends_with(ending)) => Verdict::Name,
             () => Verdict::No,
         }

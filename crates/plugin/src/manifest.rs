@@ -81,7 +81,8 @@ impl Manifest {
             .abi
             .split_once('.')
             .and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
-        if !numbers.is_some_and(|(major, minor)| major == MF_ABI_MAJOR && minor <= MF_ABI_MINOR) {
+        if !numbers.is_some_and(|(major, minor)| major == MF_ABI_MAJOR && (0..=MF_ABI_MINOR).contains(&minor))
+        {
             return Err(Error::plugin("the plugin is built for another version of modelferry")
                 .expected(ours)
                 .found(format_args!("ABI {}", self.abi)));

@@ -7,7 +7,7 @@ use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Check, Model, Value};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
+use modelferry_core::plugin::{Host, Magic, Place, Reader, ReaderInfo, Verdict};
 use modelferry_core::{Error, Result};
 use modelferry_hf::set::SHARDS;
 use modelferry_wire::gguf::{
@@ -23,6 +23,7 @@ static INFO: ReaderInfo = ReaderInfo {
     format: "gguf",
     about: "GGUF files of llama.cpp, single or split",
     extensions: &[".gguf"],
+    magic: &[Magic { at: 0, bytes: b"GGUF" }],
     place: Place::File,
     options: &[SHARDS],
 };

@@ -22,6 +22,7 @@ static INFO: ReaderInfo = ReaderInfo {
     format: "hf",
     about: "Hugging Face folders: weights of any format with config, tokenizer and other files",
     extensions: &[],
+    magic: &[],
     place: Place::Folder,
     options: &[
         OptionSpec {

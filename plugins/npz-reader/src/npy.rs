@@ -5,7 +5,7 @@ use modelferry_core::Result;
 use modelferry_core::inputs::{Inputs, Window};
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
+use modelferry_core::plugin::{Host, Magic, Place, Reader, ReaderInfo, Verdict};
 use modelferry_wire::npy::{MAGIC, read_header};
 
 /// The reader of single arrays. The tensor is named after the file.
@@ -16,6 +16,7 @@ static INFO: ReaderInfo = ReaderInfo {
     format: "npy",
     about: "a single numpy array",
     extensions: &[".npy"],
+    magic: &[Magic { at: 0, bytes: b"\x93NUMPY" }],
     place: Place::File,
     options: OPTIONS,
 };

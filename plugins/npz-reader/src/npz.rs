@@ -6,7 +6,7 @@ use modelferry_core::inputs::{Inputs, Window};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Claim, Model};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Answer, Host, Place, Query, Reader, ReaderInfo, Verdict};
+use modelferry_core::plugin::{Answer, Host, Magic, Place, Query, Reader, ReaderInfo, Verdict};
 use modelferry_core::{Error, Result};
 use modelferry_wire::npy::{Header, MAGIC, Parsed, decode_dtype, parse, read_header};
 use modelferry_wire::zip::{Directory, Entry, Method};
@@ -20,6 +20,7 @@ static INFO: ReaderInfo = ReaderInfo {
     format: "npz",
     about: "numpy archives, stored or deflated",
     extensions: &[".npz"],
+    magic: &[Magic { at: 0, bytes: b"PK" }],
     place: Place::File,
     options: OPTIONS,
 };

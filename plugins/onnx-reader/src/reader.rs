@@ -20,6 +20,7 @@ static INFO: ReaderInfo = ReaderInfo {
     format: DIALECT,
     about: "ONNX models, with external data; the graph is kept for ONNX outputs",
     extensions: &[".onnx"],
+    magic: &[],
     place: Place::File,
     options: &[],
 };

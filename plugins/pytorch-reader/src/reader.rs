@@ -5,7 +5,7 @@ use modelferry_core::inputs::{FileId, Inputs, Window};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
+use modelferry_core::plugin::{Host, Magic, Place, Reader, ReaderInfo, Verdict};
 use modelferry_core::tree::Tree;
 use modelferry_core::{Error, Result};
 use modelferry_hf::set::{SHARDS, Set};
@@ -19,6 +19,7 @@ static INFO: ReaderInfo = ReaderInfo {
     format: "pytorch",
     about: "what torch saves, zip or legacy, and TorchScript, single or sharded; no pickle is ever run",
     extensions: identify::EXTENSIONS,
+    magic: &[Magic { at: 0, bytes: b"PK" }, Magic { at: 0, bytes: b"\x80" }],
     place: Place::File,
     options: &[SHARDS],
 };

@@ -6,7 +6,7 @@ use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Check, Model, Value};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
+use modelferry_core::plugin::{Host, Magic, Place, Reader, ReaderInfo, Verdict};
 use modelferry_core::{Error, Result};
 use modelferry_hf::set::{SHARDS, Set};
 use modelferry_wire::safetensors::{Header, LENGTH_BYTES, MAX_HEADER_BYTES, parse_header};
@@ -19,6 +19,7 @@ static INFO: ReaderInfo = ReaderInfo {
     format: "safetensors",
     about: "safetensors files, single or sharded with an index",
     extensions: &[".safetensors.index.json", ".safetensors"],
+    magic: &[Magic { at: 8, bytes: b"{" }],
     place: Place::File,
     options: &[SHARDS],
 };
