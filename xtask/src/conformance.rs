@@ -1,6 +1,7 @@
 //! `cargo xtask conformance`: the suite of the crate of that name on testdata, and its report.
 
 use crate::flags::Flags;
+use crate::libraries;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
 use modelferry_conformance::{Mutations, Outcome, SuiteOptions, Verdict};
@@ -25,11 +26,11 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     if flags.has("--mutate") {
         return Ok(mutate().1.finish());
     }
-    if flags.has("--through-abi") {
-        let registry =
-            modelferry_cli::builtin::through_abi().map_err(|error| Stop::new(error.to_string()))?;
-        let (outcome, tally) = suite(&registry, &SuiteOptions::default());
+    if flags.has("--libraries") {
+        let mut tally = Tally::default();
+        let (outcome, found) = suite(&libraries::registry(&mut tally)?, &SuiteOptions::default());
         print_matrix(&outcome);
+        tally.add(found);
         return Ok(tally.finish());
     }
     let (outcome, mut tally) = checks()?;

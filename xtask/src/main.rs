@@ -15,6 +15,7 @@ mod faults;
 mod fixtures;
 mod flags;
 mod fuzz;
+mod libraries;
 mod licences;
 mod peers;
 mod run;
@@ -47,7 +48,7 @@ const TASKS: [Task; 10] = [
     },
     Task {
         name: "conformance",
-        usage: "[--full] [--mutate] [--through-abi]",
+        usage: "[--full] [--mutate] [--libraries]",
         help: "every reader x every writer x every model of testdata; --mutate: that the suite fails when it should",
         run: conformance::main,
     },

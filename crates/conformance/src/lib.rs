@@ -35,4 +35,4 @@ mod stopwatch;
 pub mod suite;
 
 pub use stopwatch::Stopwatch;
-pub use suite::{Mutated, Mutations, Outcome, Pair, SuiteOptions, Verdict, mutate, run};
+pub use suite::{Mutated, Mutations, Outcome, Pair, SuiteOptions, Verdict, mutate, run, twins};

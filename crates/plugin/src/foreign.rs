@@ -22,6 +22,8 @@ pub struct Foreign {
     pub id: String,
     /// Its version.
     pub version: String,
+    /// The smallest minor version of the boundary that it works with.
+    pub abi_minor: u32,
     /// Its readers.
     pub readers: Vec<ForeignReader>,
     /// Its writers.
@@ -70,7 +72,13 @@ impl Foreign {
         if readers.is_empty() && writers.is_empty() {
             return Err(Error::plugin(format!("{id} holds neither a reader nor a writer")));
         }
-        Ok(Foreign { id: id.to_owned(), version: version.to_owned(), readers, writers })
+        Ok(Foreign {
+            id: id.to_owned(),
+            version: version.to_owned(),
+            abi_minor: plugin.abi_minor,
+            readers,
+            writers,
+        })
     }
 }
 

@@ -4,6 +4,7 @@
 
 use modelferry_abi::codes::{MF_ABI_MAJOR, MF_ABI_MINOR};
 use modelferry_abi::info::{ReaderText, WriterText};
+use modelferry_core::plugin::{Reader as _, Writer as _};
 use modelferry_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -96,6 +97,37 @@ impl Manifest {
             return Err(Error::plugin("the manifest names neither a reader nor a writer"));
         }
         Ok(())
+    }
+
+    /// What the manifest of a library says, by the library itself. This executes its code.
+    ///
+    /// Errors: those of [`trust::resolve`](crate::trust::resolve) and [`library::open`](crate::library::open).
+    pub fn of(library: &Path) -> Result<Manifest> {
+        let path = crate::trust::resolve(library)?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let id = stem.strip_prefix(std::env::consts::DLL_PREFIX).unwrap_or(&stem);
+        let found = crate::library::open(&path, id).map_err(|error| error.file(path.display()))?;
+        let readers = found.readers.iter().map(|reader| ReaderText::of(reader.info())).collect();
+        let writers = found.writers.iter().map(|writer| WriterText::of(writer.info())).collect();
+        Ok(Manifest {
+            schema: SCHEMA,
+            abi: format!("{MF_ABI_MAJOR}.{}", found.abi_minor),
+            target: TARGET.to_owned(),
+            sha256: crate::trust::sha256(&path)?,
+            id: found.id,
+            version: found.version,
+            readers,
+            writers,
+        })
+    }
+
+    /// Writes it beside its library, and says where.
+    pub fn write(&self, library: &Path) -> Result<PathBuf> {
+        let path = place(library);
+        let text = serde_json::to_string_pretty(self).unwrap_or_default();
+        std::fs::write(&path, text + "\n")
+            .map_err(|error| Error::io("writing a manifest", error).file(path.display()))?;
+        Ok(path)
     }
 
     /// The name of the library's entry.

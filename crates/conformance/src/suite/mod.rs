@@ -18,9 +18,11 @@ mod run;
 mod scratch;
 mod sweeps;
 mod truncated;
+mod twins;
 mod writers;
 
 pub use mutations::{Mutated, Mutations, mutate};
+pub use twins::twins;
 
 use fixtures::Fixture;
 pub(crate) use fixtures::folders_of_models;

@@ -1,0 +1,92 @@
+//! The built-in plugins as libraries: what a stranger's plugin is, made of ours.
+
+use crate::run::{self, Stop};
+use crate::tally::Tally;
+use modelferry_core::registry::Registry;
+use modelferry_plugin::{Library, Manifest, search};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const PART: &str = "plugins as libraries";
+
+/// Builds every plugin of the workspace as a library, and sees that every conversion with them is the one with those that
+/// are linked in.
+pub(crate) fn run() -> Result<((), Tally), Stop> {
+    let mut tally = Tally::default();
+    let libraries = registry(&mut tally)?;
+    let (linked, testdata) = (modelferry_cli::builtin::registry(), run::root().join("testdata"));
+    let (n_compared, failures) = modelferry_conformance::twins(&linked, &libraries, &testdata);
+    println!("{n_compared:>7}  conversions by libraries are those by linked plugins");
+    failures.iter().for_each(|failure| tally.fail(PART, failure));
+    tally.pass(PART, n_compared.saturating_sub(failures.len() as u64));
+    tally.must_have_run(PART);
+    Ok(((), tally))
+}
+
+/// The libraries, built and opened.
+pub(crate) fn registry(tally: &mut Tally) -> Result<Registry, Stop> {
+    load(&build(tally)?)
+}
+
+/// Packages below `plugins`.
+fn packages() -> Result<Vec<String>, Stop> {
+    let folder = run::root().join("plugins");
+    let mut found = vec![];
+    for entry in fs::read_dir(&folder).map_err(run::at(&folder))? {
+        found.push(entry.map_err(run::at(&folder))?.file_name().to_string_lossy().into_owned());
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Builds them, each with its manifest, into a folder of their own.
+fn build(tally: &mut Tally) -> Result<PathBuf, Stop> {
+    let folder = run::target().join("plugins");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(run::at(&folder))?;
+    }
+    fs::create_dir_all(&folder).map_err(run::at(&folder))?;
+    for package in packages()? {
+        let args = ["rustc", "--quiet", "--package", &package, "--lib", "--crate-type", "cdylib"];
+        run::run(&mut run::cargo(&args))?;
+        let name = format!("lib{}.so", package.replace('-', "_"));
+        let library = folder.join(&name);
+        let built = run::target().join("debug").join(&name);
+        fs::copy(&built, &library).map_err(run::at(&built))?;
+        let exported = exported(&library)?;
+        let entry = format!("modelferry_{}_v1", package.replace('-', "_"));
+        tally.check(PART, exported == [&*entry], || format!("{name} exports {exported:?}"));
+        let manifest = Manifest::of(&library).and_then(|manifest| manifest.write(&library));
+        manifest.map_err(|error| Stop::new(error.to_string()))?;
+    }
+    Ok(folder)
+}
+
+/// Functions that a library exports.
+fn exported(library: &Path) -> Result<Vec<String>, Stop> {
+    let said = run::output(std::process::Command::new("nm").args(["-D", "--defined-only"]).arg(library))?;
+    Ok(said.lines().filter_map(|line| line.split_whitespace().nth(2)).map(str::to_owned).collect())
+}
+
+/// The libraries of a folder, opened, in the order of those that are linked in.
+fn load(folder: &Path) -> Result<Registry, Stop> {
+    let failed = |error: modelferry_core::Error| Stop::new(error.to_string());
+    let libraries = search::libraries(&[folder.to_owned()], None, None).map_err(failed)?;
+    let mut opened = vec![];
+    for library in &libraries {
+        opened.push(Library::open(library).map_err(failed)?);
+    }
+    let linked = modelferry_cli::builtin::registry();
+    let mut registry = Registry::default();
+    for format in linked.readers().map(|reader| reader.info().format) {
+        let mut readers = opened.iter().flat_map(|plugin| &plugin.readers);
+        let found = readers.find(|reader| modelferry_core::plugin::Reader::info(*reader).format == format);
+        registry.add_reader(*found.ok_or_else(|| Stop::new(format!("no library reads {format}")))?);
+    }
+    for format in linked.writers().map(|writer| writer.info().format) {
+        let mut writers = opened.iter().flat_map(|plugin| &plugin.writers);
+        let found = writers.find(|writer| modelferry_core::plugin::Writer::info(*writer).format == format);
+        registry.add_writer(*found.ok_or_else(|| Stop::new(format!("no library writes {format}")))?);
+    }
+    Ok(registry)
+}
