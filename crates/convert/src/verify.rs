@@ -283,7 +283,7 @@ fn strip_wrappers(cx: &Context<'_>, model: &Model, source: &mut Opened) -> Resul
     let mut host = EngineHost { cx, inputs: &*source.inputs, options: &options, traces: &mut traces };
     let edits = Edits { ties: Ties::Keep, ..Edits::default() };
     // A checkpoint of several sets of weights is compared whole.
-    let stripped = modelferry_transform::apply(source.model.clone(), &edits, Carries::Yes, &mut host);
+    let stripped = modelferry_transform::apply(source.model.clone(), &edits, None, Carries::Yes, &mut host);
     let Ok((stripped, _)) = stripped else { return Ok(false) };
     let is_better = n_known(&stripped) >= n_before && !stripped.tensors.is_empty();
     if is_better {

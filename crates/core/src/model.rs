@@ -6,7 +6,7 @@
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::expr::{Arena, NodeId, Op, volume};
+use crate::expr::{Arena, Moved, NodeId, Op, volume};
 use crate::graph::{Binding, Graph};
 use crate::inputs::FileId;
 use crate::limits::Limits;
@@ -160,6 +160,24 @@ impl Model {
         }
         self.assets.push(Asset { name, data });
         Ok(())
+    }
+
+    /// Takes over what the tensors of another model are made of, whose files are numbered from `files` on here: its
+    /// expressions, their sources, and what it claims about their bytes. Its tensors stay behind.
+    ///
+    /// Errors: more of them than can be numbered.
+    pub fn absorb(
+        &mut self,
+        nodes: Arena,
+        sources: Vec<Arc<dyn PayloadSource>>,
+        claims: Vec<Claim>,
+        files: u32,
+    ) -> Result<Moved> {
+        let n_sources = u32::try_from(self.sources.len()).map_err(|_| Error::limit("too many sources"))?;
+        let moved = self.nodes.append(nodes, files, n_sources)?;
+        self.sources.extend(sources);
+        self.claims.extend(claims.into_iter().map(|claim| Claim { node: moved.id(claim.node), ..claim }));
+        Ok(moved)
     }
 
     /// Checks what holds for every model, whoever read it: limits, unique names, ties that fit.

@@ -1,7 +1,7 @@
 //! Model → Model, on descriptions alone.
 //!
 //! [`apply`] performs the edits of one conversion in the order that DESIGN section 6 fixes (select, include and
-//! exclude, strip and rename, architecture, dtype and quantize; ties last, since only then is known which tensors
+//! exclude, strip, the weights of another model, rename, architecture, dtype and quantize; ties last, since only then is known which tensors
 //! still agree). No number is touched: a cast is one more node over the tensor's expression, or two where that is
 //! blocks. Whatever is changed is returned as a [`Loss`], marked as asked for when an option asked for exactly it.
 //!
@@ -24,18 +24,20 @@ mod quantized;
 mod select;
 mod ties;
 mod tree;
+mod weights;
 
 pub use dtype::{holds_floats, is_castable};
 pub use edits::{Edits, Rename, StripPrefix, Ties};
 pub use glob::Glob;
 pub use select::select;
+pub use weights::Weights;
 
 use modelferry_core::Result;
 use modelferry_core::loss::Loss;
 use modelferry_core::model::Model;
 use modelferry_core::plugin::{Carries, Host};
 
-/// Applies `edits` to `model`, for a target that can or cannot hold ties.
+/// Applies `edits` to `model`, for a target that can or cannot hold ties, whose tensors take the values of `weights`.
 ///
 /// Returns the edited model, its tensors in the same order, and what was changed. Subjects of
 /// [`LossKind::Tensor`](modelferry_core::loss::LossKind::Tensor),
@@ -46,10 +48,11 @@ use modelferry_core::plugin::{Carries, Host};
 /// [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing, and for names that
 /// collide; [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a cast of a checkpoint that is quantized in
 /// its own way; [`Target`](modelferry_core::ErrorKind::Target) for ties that must be kept and cannot be, or that must
-/// be dropped and differ.
+/// be dropped and differ; and those of `weights`: nothing in it that has a name here, another shape, another type.
 pub fn apply(
     mut model: Model,
     edits: &Edits,
+    weights: Option<&mut Weights>,
     target_ties: Carries,
     host: &mut dyn Host,
 ) -> Result<(Model, Vec<Loss>)> {
@@ -59,6 +62,9 @@ pub fn apply(
     select(&mut model, edits, &mut losses)?;
     names::choose(&mut model, edits, &mut losses)?;
     names::strip(&mut model, edits, &wrappers, &mut losses)?;
+    if let Some(weights) = weights {
+        weights::replace(&mut model, weights, edits, host, &mut losses)?;
+    }
     names::rename(&mut model, edits, &mut losses)?;
     // What is quantized is not cast before: it is rounded once.
     let mut kept = dtype::kept(&model, edits)?;

@@ -128,7 +128,7 @@ fn drop_heads(model: &mut Model, host: &mut dyn Host, losses: &mut Vec<Loss>) ->
     Ok(())
 }
 
-fn is_equal(model: &Model, a: NodeId, b: NodeId, host: &mut dyn Host) -> Result<bool> {
+pub(crate) fn is_equal(model: &Model, a: NodeId, b: NodeId, host: &mut dyn Host) -> Result<bool> {
     if a == b {
         return Ok(true);
     }
