@@ -72,6 +72,7 @@ fn convert(
         to: args::get(matches, "to").map(str::to_owned),
         options: args::plugin_options(session.registry, matches),
         config: args::config(matches)?,
+        weights: matches.get_one::<PathBuf>("weights").cloned(),
         edits,
         shards: args::shards(matches)?,
         policy: Policy { allow: args::allowed(matches)?, strict: matches.get_flag("strict") },
@@ -134,6 +135,15 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         plural(report.n_tensors, "tensor"),
         bytes(report.bytes),
     )?;
+    if let Some(given) = &report.weights {
+        writeln!(
+            out,
+            "  {} from {}, {}",
+            plural(given.n_tensors, "tensor"),
+            printable(&given.path),
+            given.format
+        )?;
+    }
     if report.is_dry_run || report.files.len() > 1 {
         for (path, len) in &report.files {
             writeln!(out, "  {}  {len} bytes", printable(path))?;

@@ -29,6 +29,7 @@ mod policy;
 mod readback;
 mod sniff;
 mod watched;
+mod weights;
 
 pub use host::Asked;
 pub use importance::importance;

@@ -4,8 +4,8 @@ use crate::config::Own;
 use crate::host::{EngineHost, Traces};
 use crate::job::{Context, Job};
 use crate::open::{Opened, open_as};
-use crate::report::{Quantized, Report};
-use crate::{capabilities, metadata, pick, policy, readback};
+use crate::report::{Given, Quantized, Report};
+use crate::{capabilities, metadata, pick, policy, readback, weights};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
 use modelferry_core::options::Options;
@@ -34,7 +34,11 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let mut opened = open_as(cx, &job.input, job.from.as_deref(), &job.options, info.place)?;
     report.from = Some(opened.reader.format);
     report.asked.clone_from(&opened.traces.asked);
-    let mut in_use: Vec<_> = opened.readers().map(|reader| (reader.format, reader.options)).collect();
+    let weights = job.weights.as_deref();
+    let mut giver = weights.map(|path| weights::giver(cx, path, &job.options, &opened.inputs)).transpose()?;
+    let givers = giver.iter().flat_map(|giver| giver.readers.iter().copied());
+    let mut in_use: Vec<_> =
+        opened.readers().chain(givers).map(|reader| (reader.format, reader.options)).collect();
     in_use.push((info.format, info.options));
     in_use.extend(target.weights.map(|weights| (weights.info().format, weights.info().options)));
     pick::check_options(cx.registry, &job.options, &in_use)?;
@@ -46,7 +50,17 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.losses.append(&mut model.losses);
     let mut traces = Traces::default();
     let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces };
-    let result = modelferry_transform::apply(model, &job.edits, target.tensors().ties, &mut host);
+    let given = giver.as_mut().map(|giver| &mut giver.weights);
+    let result = modelferry_transform::apply(model, &job.edits, given, target.tensors().ties, &mut host);
+    if let Some(giver) = giver {
+        report.asked.extend(giver.traces.asked);
+        report.losses.extend(giver.losses);
+        report.weights = Some(Given {
+            path: giver.weights.name,
+            format: giver.readers.first().map_or("", |reader| reader.format),
+            n_tensors: giver.weights.taken.len() as u64,
+        });
+    }
     report.asked.append(&mut traces.asked);
     let (mut model, losses) = result?;
     report.losses.extend(losses);
@@ -115,9 +129,9 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         }
         Ok(())
     })
-    // Damage that only the payload shows is the source's.
+    // Damage that only the payload shows is the source's, if there is but one.
     .map_err(|error| match error.kind() {
-        ErrorKind::Malformed => error.format(opened.reader.format),
+        ErrorKind::Malformed if job.weights.is_none() => error.format(opened.reader.format),
         _ => error,
     })?;
     Ok(())

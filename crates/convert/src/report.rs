@@ -18,6 +18,8 @@ pub struct Report {
     pub from: Option<&'static str>,
     /// Format written.
     pub to: Option<&'static str>,
+    /// The model whose values were taken, if one was given.
+    pub weights: Option<Given>,
     /// Tensors written.
     pub n_tensors: u64,
     /// Elements written.
@@ -44,6 +46,17 @@ pub struct Report {
     pub is_dry_run: bool,
     /// Tensors read back and compared.
     pub n_verified: Option<usize>,
+}
+
+/// A model that gave its values to another's tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The model as the user named it.
+    pub path: String,
+    /// Its format.
+    pub format: &'static str,
+    /// Tensors that took values of it.
+    pub n_tensors: u64,
 }
 
 /// A quantized tensor beside its source.
@@ -75,6 +88,7 @@ impl Report {
         object.field("output", self.output.as_str())?;
         object.field("from", self.from)?;
         object.field("to", self.to)?;
+        object.field("weights", self.weights.as_ref().map_or(Value::Null, given))?;
         object.field("dry_run", self.is_dry_run)?;
         object.field("n_tensors", self.n_tensors)?;
         object.field("n_elements", self.n_elements)?;
@@ -91,6 +105,10 @@ impl Report {
         object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))?;
         object.end()
     }
+}
+
+fn given(of: &Given) -> Value {
+    json!({"path": of.path, "format": of.format, "n_tensors": of.n_tensors})
 }
 
 /// Errors with six digits: beyond them sums depend on how the work was cut.
