@@ -149,6 +149,14 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  {}  {len} bytes", printable(path))?;
         }
     }
+    for (path, n_tensors) in &report.links {
+        writeln!(
+            out,
+            "  {} stay in {}, part of the output now",
+            plural(*n_tensors, "tensor"),
+            printable(path)
+        )?;
+    }
     for path in &report.stale {
         let verb = if report.is_dry_run { "would remove" } else { "removed" };
         writeln!(out, "  {verb} {}, of an earlier output", printable(path))?;

@@ -321,7 +321,7 @@ fn lay_out(
     }
     let view = ModelView::new(model, &cx.settings.limits)?;
     let (options, mut traces) = (PluginOptions::default(), Traces::default());
-    let mut host = EngineHost { cx, inputs, options: &options, traces: &mut traces };
+    let mut host = EngineHost { cx, inputs, options: &options, traces: &mut traces, links: None };
     let layout = writer.relayout(&view, &name, &mut host).map_err(named)?;
     layout.validate(&view).map_err(named)?;
     let files: Vec<(String, u64)> = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();

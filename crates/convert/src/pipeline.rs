@@ -3,6 +3,7 @@
 use crate::config::Own;
 use crate::host::{EngineHost, Traces};
 use crate::job::{Context, Job};
+use crate::links::Links;
 use crate::open::{Opened, open_as};
 use crate::report::{Given, Quantized, Report};
 use crate::{capabilities, metadata, pick, policy, readback, weights};
@@ -49,7 +50,8 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let Opened { mut model, inputs, .. } = opened;
     report.losses.append(&mut model.losses);
     let mut traces = Traces::default();
-    let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces };
+    let mut host =
+        EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces, links: None };
     let given = giver.as_mut().map(|giver| &mut giver.weights);
     let result = modelferry_transform::apply(model, &job.edits, given, target.tensors().ties, &mut host);
     if let Some(giver) = giver {
@@ -73,12 +75,14 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.losses.extend(capabilities::check(&view, shards, target.tensors(), info)?);
     let weights = if target.is_folder() { target.tensors().format } else { "" };
     let request = LayoutRequest { file_name: &target.file_name, weights, options: &writer_options, shards };
-    let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces };
+    let links = Some(Links { inputs: &inputs, output: &job.output, is_folder: target.is_folder() });
+    let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces, links };
     let result = target.writer.layout(&view, &request, &mut host);
     report.asked.append(&mut traces.asked);
     let (layout, losses) = result.map_err(|error| error.format(info.format))?;
     report.losses.extend(losses);
     report.notes.clone_from(&layout.notes);
+    report.links = layout.links.iter().map(|link| (link.path.clone(), link.n_tensors)).collect();
     layout.validate(&view).map_err(|error| error.format(info.format))?;
     report.files = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
     report.root = layout.files.get(layout.root).map(|file| file.path.clone());
@@ -125,7 +129,11 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         policy::check(&observed, &job.policy, info.format)?;
         if let Some(reader) = verifier {
             let root = if target.is_folder() { staged.folder() } else { staged.path(layout.root) };
-            report.n_verified = Some(readback::check(cx, source, &root, reader, target.tensors())?);
+            report.n_verified = Some({
+                let links = layout.links.iter().map(|link| (link.path.as_str(), inputs.path(link.file)));
+                let links: Vec<_> = links.collect();
+                readback::check(cx, source, &root, &links, reader, target.tensors())?
+            });
         }
         Ok(())
     })

@@ -28,6 +28,8 @@ pub struct Report {
     pub files: Vec<(String, u64)>,
     /// Whether the output is a folder that holds them.
     pub is_folder: bool,
+    /// Files of the source that the output points into, relative to the output's folder, and how many tensors lie there.
+    pub links: Vec<(String, u64)>,
     /// The file that stands for the whole.
     pub root: Option<String>,
     /// Files of an earlier output of the same name that are removed, being replaced by fewer or others.
@@ -96,6 +98,8 @@ impl Report {
         object.field("folder", self.is_folder)?;
         object.field("root", self.root.as_deref())?;
         object.list("files", self.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})))?;
+        let link = |(path, n): &(String, u64)| json!({"path": path, "n_tensors": n});
+        object.list("links", self.links.iter().map(link))?;
         object.field("removed", self.stale.as_slice())?;
         object.list("losses", self.losses.iter().map(json::loss))?;
         object.list("quantized", self.quantized.iter().map(quantized))?;

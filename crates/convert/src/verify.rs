@@ -280,7 +280,8 @@ fn strip_wrappers(cx: &Context<'_>, model: &Model, source: &mut Opened) -> Resul
         return Ok(false);
     }
     let (options, mut traces) = (PluginOptions::default(), Traces::default());
-    let mut host = EngineHost { cx, inputs: &*source.inputs, options: &options, traces: &mut traces };
+    let mut host =
+        EngineHost { cx, inputs: &*source.inputs, options: &options, traces: &mut traces, links: None };
     let edits = Edits { ties: Ties::Keep, ..Edits::default() };
     // A checkpoint of several sets of weights is compared whole.
     let stripped = modelferry_transform::apply(source.model.clone(), &edits, None, Carries::Yes, &mut host);

@@ -35,7 +35,7 @@ pub(crate) fn giver(
     let mut traces = Traces { readers: vec![], ..traces };
     let mut losses = model.losses.clone();
     losses.retain(|loss| loss.kind == LossKind::Tensor);
-    let mut host = EngineHost { cx, inputs: &*theirs, options, traces: &mut traces };
+    let mut host = EngineHost { cx, inputs: &*theirs, options, traces: &mut traces, links: None };
     let (model, _) = modelferry_transform::apply(model, &Edits::default(), None, Carries::Yes, &mut host)
         .map_err(|error| error.file(path.display()))?;
     let files = inputs.adopt(&theirs)?;

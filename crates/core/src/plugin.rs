@@ -198,6 +198,15 @@ pub trait Host {
         Err(Error::unsupported("a model inside a model cannot be read here"))
     }
 
+    /// The path under which the output can speak of a file of the source, relative to the output's folder, `/` between
+    /// folders.
+    ///
+    /// Errors: it does not lie in that folder or below, or under several names, which programs take for a trick.
+    fn link(&mut self, file: FileId) -> Result<String> {
+        let _ = file;
+        Err(Error::unsupported("an output cannot point into its source here"))
+    }
+
     /// Lays the model's tensors out as files of another format.
     ///
     /// Errors: no writer of files has that name; all that laying out can give.

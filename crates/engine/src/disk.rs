@@ -149,6 +149,13 @@ impl DiskInputs {
         u32::try_from(first).map_err(|_| Error::limit("two models are made of too many files"))
     }
 
+    /// Puts the file at `path` under the name `relative` beside the root: it will be there, or is thought to be.
+    pub fn place(&self, relative: &str, path: &Path) -> Result<()> {
+        let real = retry(|| self.io.canonicalize(path))
+            .map_err(|error| failed("resolving its path", path, error))?;
+        self.add(relative.to_owned(), relative.to_owned(), path.to_owned(), real).map(drop)
+    }
+
     /// A file, open for the time of a call. Holding many keeps many descriptors open.
     ///
     /// Errors: it was replaced or written to since it was first opened.

@@ -15,6 +15,7 @@ use modelferry_core::model::{Model, Tensor, TensorIdx};
 use modelferry_core::plugin::Host;
 use modelferry_core::{DType, Error, Result};
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 
 mod tied;
 
@@ -135,7 +136,7 @@ fn check(model: &Model, other: &Model, offers: &[Vec<Offer>], name: &str, host: 
                 return Err(pair.error(
                     "the tensor has another shape",
                     format_args!("{wanted:?}"),
-                    &given.shape,
+                    format_args!("{:?}", given.shape),
                 ));
             }
             if given.dtype == own.dtype {
@@ -156,11 +157,11 @@ fn check(model: &Model, other: &Model, offers: &[Vec<Offer>], name: &str, host: 
 }
 
 impl Pair<'_> {
-    fn error(&self, what: &str, expected: impl std::fmt::Display, found: impl std::fmt::Debug) -> Error {
+    fn error(&self, what: &str, expected: impl Display, found: impl Display) -> Error {
         Error::target(format!("--weights: {what}"))
             .tensor(&self.own.name)
             .expected(expected)
-            .found(format_args!("{found:?}, of {:?} in {}", self.other.name, self.name))
+            .found(format_args!("{found}, of {:?} in {}", self.other.name, self.name))
     }
 }
 

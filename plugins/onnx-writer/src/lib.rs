@@ -10,6 +10,7 @@
 
 mod data;
 mod graph;
+mod links;
 mod names;
 mod plain;
 mod tensor;
