@@ -150,12 +150,8 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         }
     }
     for (path, n_tensors) in &report.links {
-        writeln!(
-            out,
-            "  {} stay in {}, part of the output now",
-            plural(*n_tensors, "tensor"),
-            printable(path)
-        )?;
+        let n = plural(*n_tensors, "tensor");
+        writeln!(out, "  points into {} for {n}: move both together", printable(path))?;
     }
     for path in &report.stale {
         let verb = if report.is_dry_run { "would remove" } else { "removed" };

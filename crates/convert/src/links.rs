@@ -3,7 +3,7 @@
 use modelferry_core::inputs::FileId;
 use modelferry_core::{Error, Result};
 use modelferry_engine::disk::DiskInputs;
-use modelferry_engine::io::{Follow, Io, look};
+use modelferry_engine::io::{FileKind, Follow, Io, look};
 use std::path::{Path, PathBuf};
 
 /// The files of the source, as seen from an output.
@@ -30,13 +30,16 @@ impl Links<'_> {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
         let (real, real_folder) = (resolved(&shown)?, resolved(folder)?);
         let Ok(below) = real.strip_prefix(&real_folder) else {
-            return Err(Error::usage(
-                "the file does not lie in the output's folder, so nothing can point into it",
-            )
-            .file(shown.display())
-            .expected(format_args!("a file in {} or below", folder.display()))
-            .found(real.display())
-            .hint("write the output beside it, or leave out --link"));
+            let error =
+                Error::usage("the file does not lie in the output's folder, so nothing can point into it")
+                    .file(shown.display())
+                    .expected(format_args!("a file in {} or below", folder.display()))
+                    .hint("write the output beside it, or leave out --link");
+            let is_link = look(io, &shown, Follow::No)?.is_some_and(|stat| stat.kind == FileKind::Link);
+            return Err(match is_link {
+                true => error.found(format_args!("a link to {}", real.display())),
+                false => error,
+            });
         };
         let n_names = look(io, &real, Follow::No)?.map_or(0, |stat| stat.n_names);
         if n_names != 1 {
