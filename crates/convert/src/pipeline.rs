@@ -14,6 +14,7 @@ use modelferry_core::plugin::{LayoutRequest, Reader};
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
 use modelferry_engine::{Plan, Seen, Source, execute};
+use modelferry_transform::Target;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -52,8 +53,10 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let mut traces = Traces::default();
     let mut host =
         EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces, links: None };
+    let keeps_graph = model.graph.as_ref().is_some_and(|graph| target.tensors().carries_graph(graph.dialect));
+    let keeping = Target { ties: target.tensors().ties, keeps_graph };
     let given = giver.as_mut().map(|giver| &mut giver.weights);
-    let result = modelferry_transform::apply(model, &job.edits, given, target.tensors().ties, &mut host);
+    let result = modelferry_transform::apply(model, &job.edits, given, keeping, &mut host);
     if let Some(giver) = giver {
         report.asked.extend(giver.traces.asked);
         report.losses.extend(giver.losses);

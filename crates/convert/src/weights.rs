@@ -8,7 +8,7 @@ use modelferry_core::Result;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::plugin::{Carries, ReaderInfo};
 use modelferry_engine::disk::DiskInputs;
-use modelferry_transform::{Edits, Weights};
+use modelferry_transform::{Edits, Target, Weights};
 use std::path::Path;
 
 /// A model that gives values, and what reading it has shown.
@@ -35,8 +35,9 @@ pub(crate) fn giver(
     let mut traces = Traces { readers: vec![], ..traces };
     let mut losses = model.losses.clone();
     losses.retain(|loss| loss.kind == LossKind::Tensor);
+    const KEEPING: Target = Target { ties: Carries::Yes, keeps_graph: true };
     let mut host = EngineHost { cx, inputs: &*theirs, options, traces: &mut traces, links: None };
-    let (model, _) = modelferry_transform::apply(model, &Edits::default(), None, Carries::Yes, &mut host)
+    let (model, _) = modelferry_transform::apply(model, &Edits::default(), None, KEEPING, &mut host)
         .map_err(|error| error.file(path.display()))?;
     let files = inputs.adopt(&theirs)?;
     let name = path.display().to_string();

@@ -4,6 +4,7 @@
 //! [expression](crate::expr) that says where they are and what is to be done to them. Names are unique, shapes are
 //! row-major, tied weights are recorded as ties rather than found by comparing bytes.
 
+use crate::codes::Codes;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::expr::{Arena, Moved, NodeId, Op, volume};
@@ -36,6 +37,8 @@ pub struct Model {
     pub tree: Option<Tree>,
     /// The program that the tensors stand in, where the source holds one.
     pub graph: Option<Graph>,
+    /// Tensors whose numbers are codes, each once.
+    pub codes: Vec<Codes>,
     /// Files that belong to the model and hold no weights, names unique.
     pub assets: Vec<Asset>,
     /// Digests that the source states about itself; the engine checks those whose bytes it reads.
@@ -218,6 +221,13 @@ impl Model {
                 return Err(Error::malformed("the graph has places for tensors that are not there"));
             }
         }
+        let known = |idx: TensorIdx| idx < self.tensors.len();
+        let fits = |codes: &Codes| {
+            known(codes.tensor) && codes.scale.is_none_or(known) && codes.zero_point.is_none_or(known)
+        };
+        if !self.codes.iter().all(fits) {
+            return Err(Error::malformed("codes have scales that are not there"));
+        }
         for group in &self.ties {
             let first = group.first().and_then(|&idx| self.tensors.get(idx));
             let fits = group.len() > 1
@@ -323,6 +333,11 @@ impl<'a> ModelView<'a> {
     /// The program that the tensors stand in.
     pub fn graph(&self) -> Option<&'a Graph> {
         self.model.graph.as_ref()
+    }
+
+    /// Tensors whose numbers are codes.
+    pub fn codes(&self) -> &'a [Codes] {
+        &self.model.codes
     }
 
     /// Whether the tensor in a place of the graph still has the values and the type that the graph came with.

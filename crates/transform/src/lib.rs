@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod codes;
 mod dtype;
 mod edits;
 mod glob;
@@ -37,7 +38,16 @@ use modelferry_core::loss::Loss;
 use modelferry_core::model::Model;
 use modelferry_core::plugin::{Carries, Host};
 
-/// Applies `edits` to `model`, for a target that can or cannot hold ties, whose tensors take the values of `weights`.
+/// What a target can hold, as far as edits depend on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Two names for one storage.
+    pub ties: Carries,
+    /// The program that the model came with.
+    pub keeps_graph: bool,
+}
+
+/// Applies `edits` to `model`, for a target, whose tensors take the values of `weights`.
 ///
 /// Returns the edited model, its tensors in the same order, and what was changed. Subjects of
 /// [`LossKind::Tensor`](modelferry_core::loss::LossKind::Tensor),
@@ -53,7 +63,7 @@ pub fn apply(
     mut model: Model,
     edits: &Edits,
     weights: Option<&mut Weights>,
-    target_ties: Carries,
+    target: Target,
     host: &mut dyn Host,
 ) -> Result<(Model, Vec<Loss>)> {
     let mut losses = vec![];
@@ -68,11 +78,14 @@ pub fn apply(
     names::rename(&mut model, edits, &mut losses)?;
     // What is quantized is not cast before: it is rounded once.
     let mut kept = dtype::kept(&model, edits)?;
+    if !target.keeps_graph || model.graph.is_none() {
+        kept = codes::dequantize(&mut model, edits, kept, &mut losses)?;
+    }
     let choices = quantize::plan(&model, &edits.quantize, &kept)?;
     kept.iter_mut().zip(&choices).for_each(|(kept, choice)| *kept |= choice.is_some());
     dtype::cast(&mut model, edits, &kept, host.limits(), &mut losses)?;
     quantize::apply(&mut model, &edits.quantize, choices, host.limits(), &mut losses)?;
-    ties::settle(&mut model, edits.ties, target_ties, host, &mut losses)?;
+    ties::settle(&mut model, edits.ties, target.ties, host, &mut losses)?;
     if model.graph.is_none() {
         graph::report(parts.into_iter().flatten(), edits, &mut losses);
     }
@@ -93,6 +106,12 @@ fn retain(model: &mut Model, keep: &[bool]) {
         *group = group.iter().filter_map(|&idx| new_idx.get(idx).copied().flatten()).collect();
     }
     model.ties.retain(|group| group.len() > 1);
+    let renumbered = |old: usize| new_idx.get(old).copied().flatten();
+    model.codes.retain_mut(|codes| {
+        codes.scale = codes.scale.and_then(renumbered);
+        codes.zero_point = codes.zero_point.and_then(renumbered);
+        renumbered(codes.tensor).map(|new| codes.tensor = new).is_some()
+    });
     if let Some(tree) = &mut model.tree {
         tree::retain(tree, &new_idx);
     }

@@ -1,5 +1,6 @@
 //! Checkpoints that are quantized in their own way must not be cast as if they were plain.
 
+use modelferry_core::codes::Codes;
 use modelferry_core::limits::Limits;
 use modelferry_core::model::Model;
 use modelferry_core::{DType, Error, Result};
@@ -57,6 +58,18 @@ pub(crate) fn find(model: &Model, touched: &[bool], limits: &Limits) -> Option<F
             tensor: first.name.clone(),
             scheme: format!("quantization_config in config.json, {method}"),
             hint: "leave out --dtype: it is carried as it is",
+        });
+    }
+    let of_codes = |codes: &&Codes| {
+        let tensors = [Some(codes.tensor), codes.scale, codes.zero_point];
+        tensors.into_iter().flatten().any(|idx| touched.get(idx) == Some(&true))
+    };
+    if let Some(codes) = model.codes.iter().find(of_codes) {
+        let scale = codes.scale.map_or(String::new(), |idx| format!(", with {:?}", model.tensors[idx].name));
+        return Some(Found {
+            tensor: model.tensors[codes.tensor].name.clone(),
+            scheme: format!("codes of {}{scale}", codes.operator),
+            hint: "leave out --dtype, or name scales in --keep-dtype: the graph computes with them",
         });
     }
     // Nothing is hashed unless a companion's ending is there at all.

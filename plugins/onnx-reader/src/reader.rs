@@ -1,5 +1,6 @@
 //! A model's file -> its tensors, and the graph with places for them.
 
+use crate::codes::codes;
 use crate::external::Files;
 use crate::tensors;
 use modelferry_core::expr::NodeId;
@@ -59,6 +60,7 @@ impl Reader for OnnxReader {
             bindings.push(Binding { at: found.at, tensor, name, dtype, data });
         }
         files.finish(&mut model);
+        model.codes = codes(&model, &document.codes);
         // A graph of ours that computes nothing is made again from the tensors.
         let is_ours = document.producer == PRODUCER;
         if !is_ours || document.summary != Summary::default() {

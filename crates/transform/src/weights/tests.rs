@@ -1,11 +1,13 @@
 //! Tests of weights that take the place of others, on models made in memory.
 
 use super::*;
-use crate::apply;
+use crate::{Target, apply};
 use modelferry_core::expr::{Dim, Op};
 use modelferry_core::graph::{Graph, Origin};
 use modelferry_core::limits::Limits;
 use modelferry_core::plugin::{Answer, Carries, Query};
+
+const TARGET: Target = Target { ties: Carries::Yes, keeps_graph: true };
 
 struct Answers(Limits, Option<bool>);
 
@@ -58,7 +60,7 @@ fn replaced(
 ) -> Result<(Model, Vec<String>, Vec<String>)> {
     let mut weights = Weights { model: other, files: 0, name: "other".to_owned(), taken: vec![] };
     let mut host = Answers(Limits::default(), equal);
-    let (model, losses) = apply(model, edits, Some(&mut weights), Carries::Yes, &mut host)?;
+    let (model, losses) = apply(model, edits, Some(&mut weights), TARGET, &mut host)?;
     model.validate(&Limits::default()).unwrap();
     let losses = losses.iter().filter(|loss| loss.kind == LossKind::Unmatched).map(ToString::to_string);
     Ok((model, weights.taken, losses.collect()))

@@ -1,5 +1,6 @@
 //! A model's file: its document without payload, and where the payload lies.
 
+use super::coded::Coded;
 use super::fields::Wire;
 use super::file::{Field, Source};
 use super::messages::{Entry, OperatorSet};
@@ -22,6 +23,8 @@ pub struct Document {
     pub tensors: Vec<Found>,
     /// Keys and values of the whole model.
     pub metadata: Vec<(String, String)>,
+    /// Which of the tensors are codes.
+    pub codes: Vec<Coded>,
     /// What made it.
     pub producer: String,
     /// What it holds besides.
@@ -139,8 +142,8 @@ impl<'a> Reading<'a> {
         if version >= 3 && !self.imports {
             return Err(Error::malformed("the model imports no set of operators").expected("opset_import"));
         }
-        let (tensors, summary) = self.walk.finish()?;
-        Ok(Document { body, tensors, metadata: self.metadata, producer: self.producer, summary })
+        let (tensors, codes, summary) = self.walk.finish()?;
+        Ok(Document { body, tensors, codes, metadata: self.metadata, producer: self.producer, summary })
     }
 
     fn field(&mut self, field: &Field, body: &mut Vec<u8>) -> Result<()> {
@@ -213,7 +216,7 @@ impl<'a> Reading<'a> {
                     continue;
                 }
             };
-            let scope = self.walk.scope(name.to_owned());
+            let scope = self.walk.scope(name.to_owned(), None);
             let first = self.walk.n_found();
             let inside = self.walk.graph(&inner, scope, false)?;
             self.walk.nest(&mut out, inner.number, &inside, first);
@@ -224,7 +227,7 @@ impl<'a> Reading<'a> {
     fn function(&mut self, field: &Field) -> Result<Vec<u8>> {
         let fields = self.walk.list(field)?;
         let name = self.walk.text_of(&fields, function::NAME)?;
-        let scope = self.walk.scope(if name.is_empty() { "function".to_owned() } else { name });
+        let scope = self.walk.scope(if name.is_empty() { "function".to_owned() } else { name }, None);
         let mut out = vec![];
         for inner in &fields {
             if (inner.number, inner.wire) == (function::NODE, Wire::Bytes) {
