@@ -88,6 +88,7 @@ struct Use {
     scope: Scope,
     operator: &'static Row,
     inputs: Vec<String>,
+    output: String,
     attributes: Attributes,
 }
 
@@ -95,8 +96,13 @@ struct Use {
 #[derive(Default)]
 pub(super) struct Uses {
     found: Vec<Use>,
-    /// Output and input of nodes that move numbers.
+    /// Input of nodes that move numbers, by their output.
     moved: HashMap<(usize, String), String>,
+    /// Output of casts, by their input.
+    cast: HashMap<(usize, String), String>,
+    /// Factors of products by their output, and the other factor by each factor.
+    factors: HashMap<(usize, String), [String; 2]>,
+    products: HashMap<(usize, String), String>,
 }
 
 impl Walk<'_> {
@@ -113,19 +119,29 @@ impl Walk<'_> {
             return Ok(());
         }
         let known = OPERATORS.iter().find(|row| row.name == operator && row.is_contrib == is_contrib);
-        let moves = !is_contrib && MOVES.contains(&operator);
-        if known.is_none() && !moves {
+        let is_between = !is_contrib && (MOVES.contains(&operator) || matches!(operator, "Cast" | "Mul"));
+        if known.is_none() && !is_between {
             return Ok(());
         }
         let inputs = self.texts(fields, node::INPUT)?;
+        let output = self.texts(fields, node::OUTPUT)?.into_iter().next().unwrap_or_default();
         if let Some(operator) = known {
             let attributes = self.whole_numbers(fields)?;
-            self.uses.found.push(Use { scope, operator, inputs, attributes });
+            self.uses.found.push(Use { scope, operator, inputs, output, attributes });
             return Ok(());
         }
-        let output = self.texts(fields, node::OUTPUT)?.into_iter().next();
-        if let (Some(output), Some(input)) = (output, inputs.into_iter().next()) {
-            self.uses.moved.insert((scope.position(), output), input);
+        let scope = scope.position();
+        let mut inputs = inputs.into_iter();
+        match (operator, inputs.next(), inputs.next()) {
+            ("Mul", Some(a), Some(b)) => {
+                for (one, other) in [(&a, &b), (&b, &a)] {
+                    self.uses.products.insert((scope, one.clone()), other.clone());
+                }
+                self.uses.factors.insert((scope, output), [a, b]);
+            }
+            ("Cast", Some(input), _) => drop(self.uses.cast.insert((scope, input), output)),
+            (_, Some(input), _) => drop(self.uses.moved.insert((scope, output), input)),
+            _ => {}
         }
         Ok(())
     }
@@ -162,6 +178,46 @@ impl Uses {
         self.found.is_empty()
     }
 
+    /// The tensor whose numbers a value holds, perhaps moved or some of them only, and how many operators did that.
+    fn origin(
+        &self,
+        scope: usize,
+        name: &str,
+        find: &dyn Fn(usize, &str) -> Option<usize>,
+    ) -> (Option<usize>, usize) {
+        let (mut name, mut n_steps) = (name, 0);
+        loop {
+            let tensor = find(scope, name);
+            match self.moved.get(&(scope, name.to_owned())) {
+                Some(before) if tensor.is_none() && n_steps < MAX_STEPS => {
+                    (name, n_steps) = (before, n_steps + 1)
+                }
+                _ => return (tensor, n_steps),
+            }
+        }
+    }
+
+    /// The scale of the first or second factor of an operator that multiplies codes, where one follows that has room
+    /// for both: `Mul(Cast(y), Mul(first, second))`, as onnxruntime's quantizer writes it. A single scale may be the
+    /// product of two. Where one of both is a tensor, it is that of codes which are one.
+    fn later_scale(
+        &self,
+        use_: &Use,
+        side: usize,
+        is_alone: bool,
+        find: &dyn Fn(usize, &str) -> Option<usize>,
+    ) -> Option<usize> {
+        let scope = use_.scope.position();
+        let cast = self.cast.get(&(scope, use_.output.clone()))?;
+        let product = self.products.get(&(scope, cast.clone()))?;
+        let [first, second] = self.factors.get(&(scope, product.clone()))?;
+        match [find(scope, first), find(scope, second)] {
+            both @ [Some(_), Some(_)] => both.get(side).copied().flatten(),
+            [Some(one), None] | [None, Some(one)] if is_alone => Some(one),
+            _ => None,
+        }
+    }
+
     /// The tensors that are codes. `tensors` are those of each scope by their names there, `around` is the scope that
     /// each scope is in.
     pub(super) fn resolve(
@@ -189,14 +245,8 @@ impl Uses {
                 at.and_then(|at| use_.inputs.get(at)).map(String::as_str).filter(|name| !name.is_empty())
             };
             for [codes, scale, zero_point] in use_.operator.inputs {
-                let Some(mut name) = input(*codes) else { continue };
-                let mut tensor = find(scope, name);
-                let mut n_steps = 0;
-                while let (None, true) = (tensor, n_steps < MAX_STEPS) {
-                    let Some(before) = self.moved.get(&(scope, name.to_owned())) else { break };
-                    (name, n_steps) = (before, n_steps + 1);
-                    tensor = find(scope, name);
-                }
+                let Some(name) = input(*codes) else { continue };
+                let (tensor, n_steps) = self.origin(scope, name, &find);
                 let Some(tensor) = tensor else { continue };
                 let class = found.get(tensor).map(|found| (found.dtype.class(), found.dtype.bits()));
                 let is_codes = match class {
@@ -206,10 +256,19 @@ impl Uses {
                 };
                 if is_codes && seen.insert(tensor) {
                     let [scale, zero_point] = [input(*scale), input(*zero_point)];
+                    let later = match use_.operator.name {
+                        "MatMulInteger" | "ConvInteger" => {
+                            let side = codes.unwrap_or(0);
+                            let other = input(Some(1 - side.min(1)));
+                            let other = other.and_then(|name| self.origin(scope, name, &find).0);
+                            self.later_scale(use_, side, other.is_none(), &find)
+                        }
+                        _ => None,
+                    };
                     coded.push(Coded {
                         tensor,
                         operator: use_.operator.name,
-                        scale: scale.and_then(|name| find(scope, name)),
+                        scale: scale.and_then(|name| find(scope, name)).or(later),
                         zero_point: zero_point.and_then(|name| find(scope, name)),
                         names: [scale.is_some(), zero_point.is_some()],
                         attributes: use_.attributes,
