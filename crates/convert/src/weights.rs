@@ -1,8 +1,8 @@
 //! `--weights OTHER`: a second model, whose tensors give their values to those of the first.
 
+use crate::config::Own;
 use crate::host::{EngineHost, Traces};
-use crate::job::Context;
-use crate::job::PluginOptions;
+use crate::job::{ConfigFrom, Context, PluginOptions};
 use crate::open::{Opened, open};
 use modelferry_core::Result;
 use modelferry_core::loss::{Loss, LossKind};
@@ -29,7 +29,9 @@ pub(crate) fn giver(
     options: &PluginOptions,
     inputs: &DiskInputs,
 ) -> Result<Giver> {
-    let opened = open(cx, path, None, options)?;
+    let mut opened = open(cx, path, None, options)?;
+    // Its config says which of its tensors stand for others.
+    Own::settle(&mut opened, &ConfigFrom::Input, &cx.settings.limits)?;
     let readers = opened.readers().collect();
     let Opened { model, inputs: theirs, traces, .. } = opened;
     let mut traces = Traces { readers: vec![], ..traces };

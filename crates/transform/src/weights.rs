@@ -7,6 +7,7 @@
 use crate::dtype::{holds_floats, is_castable};
 use crate::edits::Edits;
 use crate::{quantized, ties};
+use heads::Heads;
 use modelferry_core::dtype::Class;
 use modelferry_core::error::listed;
 use modelferry_core::expr::{BlockFn, Moved, NodeId};
@@ -14,9 +15,10 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, Tensor, TensorIdx};
 use modelferry_core::plugin::Host;
 use modelferry_core::{DType, Error, Result};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Display;
 
+mod heads;
 mod tied;
 
 /// A model whose tensors give their values to another's of the same names.
@@ -63,7 +65,7 @@ pub(crate) fn replace(
     losses: &mut Vec<Loss>,
 ) -> Result<()> {
     let Weights { model: other, files, name, taken } = weights;
-    let offers = offers(model, &other.tensors);
+    let offers = offers(model, other, &Heads::of(other, host.limits()));
     if offers.iter().all(Vec::is_empty) {
         return Err(nothing(model, other, name));
     }
@@ -105,19 +107,26 @@ pub(crate) fn replace(
 }
 
 /// For each tensor those that could give it values: of its name first, then of what it was called.
-fn offers(model: &Model, theirs: &[Tensor]) -> Vec<Vec<Offer>> {
-    let by_name: HashMap<&str, TensorIdx> =
-        theirs.iter().enumerate().map(|(idx, tensor)| (tensor.name.as_str(), idx)).collect();
-    let by_own =
-        |tensor: &Tensor| by_name.get(tensor.name.as_str()).map(|&from| Offer { from, axes: Box::default() });
+fn offers(model: &Model, other: &Model, heads: &Heads<'_>) -> Vec<Vec<Offer>> {
+    let find = |tensor: &Tensor, name: &str, axes: &[u8]| {
+        let from = heads.find(name)?;
+        // Its own name says what it is, whatever its shape; what is tied to it has the same.
+        let is_named = other.tensors[from].name == name;
+        let fits =
+            is_named || original_shape(&tensor.shape, axes).as_ref() == Some(&other.tensors[from].shape);
+        fits.then(|| Offer { from, axes: axes.into() })
+    };
     let mut offers: Vec<Vec<Offer>> =
-        model.tensors.iter().map(|tensor| by_own(tensor).into_iter().collect()).collect();
+        model.tensors.iter().map(|tensor| find(tensor, &tensor.name, &[]).into_iter().collect()).collect();
     for origin in model.graph.iter().flat_map(|graph| &graph.origins) {
-        let Some(own) = offers.get_mut(origin.tensor) else { continue };
-        if let Some(&from) = by_name.get(&*origin.name)
-            && own.iter().all(|offer| offer.from != from)
+        let (Some(tensor), Some(own)) = (model.tensors.get(origin.tensor), offers.get_mut(origin.tensor))
+        else {
+            continue;
+        };
+        if let Some(offer) = find(tensor, &origin.name, &origin.axes)
+            && own.iter().all(|known| known.from != offer.from)
         {
-            own.push(Offer { from, axes: origin.axes.clone() });
+            own.push(offer);
         }
     }
     offers

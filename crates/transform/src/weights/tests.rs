@@ -171,3 +171,30 @@ fn ties_follow_the_values() {
     assert_eq!((taken.len(), losses.len()), (1, 0));
     assert!(refusal(own(), two(), &Edits::default(), Some(false)).contains("several tensors are one here"));
 }
+
+#[test]
+fn what_a_class_ties_stands_for_both() {
+    let own = || {
+        model(&[
+            ("cls.predictions.decoder.weight", DType::F32, &[4, 2]),
+            ("cls.predictions.decoder.bias", DType::F32, &[4]),
+            ("pos", DType::F32, &[1]),
+        ])
+    };
+    let saved = |config: &str| {
+        let mut other = model(&[
+            ("bert.embeddings.word_embeddings.weight", DType::F32, &[4, 2]),
+            ("cls.predictions.bias", DType::F32, &[4]),
+            ("pos", DType::F32, &[1]),
+        ]);
+        other.config = Some(config.into());
+        other
+    };
+    let none = Edits::default();
+    let tied = saved(r#"{"tie_word_embeddings": true}"#);
+    let (_, taken, losses) = replaced(own(), tied, &none, None).unwrap();
+    assert_eq!((taken.len(), losses.len()), (3, 0), "{losses:?}");
+    let (_, taken, losses) =
+        replaced(own(), saved(r#"{"tie_word_embeddings": false}"#), &none, None).unwrap();
+    assert_eq!((taken.len(), losses.len()), (1, 4));
+}
