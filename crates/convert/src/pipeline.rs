@@ -14,7 +14,7 @@ use modelferry_core::plugin::{LayoutRequest, Reader};
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
 use modelferry_engine::{Plan, Seen, Source, execute};
-use modelferry_transform::Target;
+use modelferry_transform::{Target, Ties};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -83,6 +83,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let result = target.writer.layout(&view, &request, &mut host);
     report.asked.append(&mut traces.asked);
     let (layout, losses) = result.map_err(|error| error.format(info.format))?;
+    check_ties(&losses, job.edits.ties).map_err(|error| error.format(info.format))?;
     report.losses.extend(losses);
     report.notes.clone_from(&layout.notes);
     report.links = layout.links.iter().map(|link| (link.path.clone(), link.n_tensors)).collect();
@@ -146,6 +147,18 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         _ => error,
     })?;
     Ok(())
+}
+
+/// A writer may hold ties in some layouts only: where they are to be kept, another one has to be asked for.
+fn check_ties(losses: &[Loss], wish: Ties) -> Result<()> {
+    let copied = losses.iter().find(|loss| loss.kind == LossKind::TieCopied);
+    match copied.filter(|_| wish == Ties::Keep) {
+        None => Ok(()),
+        Some(loss) => Err(Error::target("--ties keep: this tie cannot be kept")
+            .tensor(&loss.subject)
+            .found(&loss.detail)
+            .hint("pass --ties copy or --ties drop")),
+    }
 }
 
 /// The reader that `--verify` reads the output with.

@@ -15,6 +15,7 @@ use crate::loss::Loss;
 use crate::tree::{Object, Tree};
 pub use crate::value::{List, Value, ValueType};
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Index of a tensor in [`Model::tensors`].
@@ -31,6 +32,9 @@ pub struct Model {
     pub ties: Vec<Vec<TensorIdx>>,
     /// Key and value, in file order, keys unique.
     pub metadata: Vec<(String, Value)>,
+    /// How entries of the metadata stand in the root file, in its order, where each can be replaced by itself and all else
+    /// left as it is.
+    pub entries: Option<Vec<Stated>>,
     /// The text of `config.json`, where the model has one: as it was written, untouched.
     pub config: Option<Arc<str>>,
     /// The nested document that the tensors stand in, where the source is one (a pickle).
@@ -86,6 +90,17 @@ pub struct Asset {
     pub name: String,
     /// Its bytes: an [`Op::Region`] or an [`Op::Inline`].
     pub data: NodeId,
+}
+
+/// An entry of the metadata as it stands in the root file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// All of its bytes.
+    pub bytes: Range<u64>,
 }
 
 /// A digest stated by the source about a byte sequence.
@@ -333,6 +348,11 @@ impl<'a> ModelView<'a> {
     /// The program that the tensors stand in.
     pub fn graph(&self) -> Option<&'a Graph> {
         self.model.graph.as_ref()
+    }
+
+    /// How entries of the metadata stood in the root file, where each can be replaced by itself.
+    pub fn entries(&self) -> Option<&'a [Stated]> {
+        self.model.entries.as_deref()
     }
 
     /// Tensors whose numbers are codes.

@@ -145,7 +145,8 @@ pub trait Writer: Send + Sync {
 
     /// The bytes of a file that was read from the single file of this format called `file_name`, and of which only
     /// metadata has changed since: what `edit` writes. Tensors stay in their order whatever the writer thinks of it,
-    /// metadata too, and nothing of the writer's own is added.
+    /// metadata too, and nothing of the writer's own is added. Where the model says how entries stand in the file
+    /// ([`ModelView::entries`]), the whole file is its last asset.
     ///
     /// Errors: [`Unsupported`](crate::error::ErrorKind::Unsupported) from a writer that cannot promise this, as none
     /// does by default.

@@ -6,7 +6,7 @@ use crate::tensors;
 use modelferry_core::expr::NodeId;
 use modelferry_core::graph::{Binding, Graph};
 use modelferry_core::inputs::Inputs;
-use modelferry_core::model::{Model, Value};
+use modelferry_core::model::{Model, Stated, Value};
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
 use modelferry_core::tree::Part;
@@ -73,12 +73,17 @@ impl Reader for OnnxReader {
                 nameless: vec![],
             });
         }
-        for (key, value) in document.metadata {
+        let mut entries = vec![];
+        for ((key, value), bytes) in document.metadata.into_iter().zip(document.metadata_at) {
             match is_ours && key == CONFIG_KEY {
                 true => model.config = Some(value.into()),
-                false => model.metadata.push((key, Value::Text(value))),
+                false => {
+                    model.metadata.push((key.clone(), Value::Text(value.clone())));
+                    entries.push(Stated { key, value, bytes });
+                }
             }
         }
+        model.entries = Some(entries);
         Ok(model)
     }
 }

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod edit;
 mod graph;
 mod links;
 mod names;

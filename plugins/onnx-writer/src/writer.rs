@@ -1,6 +1,7 @@
 //! Model -> one message, and files of data beside it.
 
 use crate::data::Data;
+use crate::edit;
 use crate::graph::{self, Plan};
 use crate::links::Links;
 use crate::{plain, tensor};
@@ -137,6 +138,10 @@ impl Writer for OnnxWriter {
             layout.notes.push(NO_GRAPH.to_owned());
         }
         Ok((layout, losses))
+    }
+
+    fn relayout(&self, view: &ModelView<'_>, file_name: &str, _host: &mut dyn Host) -> Result<Layout> {
+        edit::relayout(view, file_name)
     }
 }
 

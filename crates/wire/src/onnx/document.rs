@@ -12,6 +12,7 @@ use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
 use modelferry_core::{Error, Result};
 use prost::Message as _;
+use std::ops::Range;
 
 /// A model as its file holds it.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Document {
     pub tensors: Vec<Found>,
     /// Keys and values of the whole model.
     pub metadata: Vec<(String, String)>,
+    /// Which bytes of the file each of them is.
+    pub metadata_at: Vec<Range<u64>>,
     /// Which of the tensors are codes.
     pub codes: Vec<Coded>,
     /// What made it.
@@ -108,6 +111,7 @@ pub fn identify(inputs: &dyn Inputs, file: FileId) -> bool {
 struct Reading<'a> {
     walk: Walk<'a>,
     metadata: Vec<(String, String)>,
+    metadata_at: Vec<Range<u64>>,
     producer: String,
     has_graph: bool,
     ir_version: Option<u64>,
@@ -119,6 +123,7 @@ impl<'a> Reading<'a> {
         Reading {
             walk: Walk::new(Source::new(inputs, file), limits),
             metadata: vec![],
+            metadata_at: vec![],
             producer: String::new(),
             has_graph: false,
             ir_version: None,
@@ -143,7 +148,15 @@ impl<'a> Reading<'a> {
             return Err(Error::malformed("the model imports no set of operators").expected("opset_import"));
         }
         let (tensors, codes, summary) = self.walk.finish()?;
-        Ok(Document { body, tensors, codes, metadata: self.metadata, producer: self.producer, summary })
+        Ok(Document {
+            body,
+            tensors,
+            codes,
+            metadata: self.metadata,
+            metadata_at: self.metadata_at,
+            producer: self.producer,
+            summary,
+        })
     }
 
     fn field(&mut self, field: &Field, body: &mut Vec<u8>) -> Result<()> {
@@ -199,6 +212,7 @@ impl<'a> Reading<'a> {
         self.walk.count_bytes(field)?;
         if self.walk.metadata_keys.insert(key.clone()) {
             self.metadata.push((key, value));
+            self.metadata_at.push(field.begin..field.end);
             return Ok(());
         }
         Err(Error::malformed("a key of the metadata stands twice")
