@@ -5,7 +5,7 @@ use super::document::{Found, Summary};
 use super::fields::{Fields, Wire, count_varints, put_varint, tag};
 use super::file::{Field, Source};
 use super::names::Names;
-use super::tensor::{Payload, Place, Scanned, Values, of_attribute, scan};
+use super::tensor::{Payload, Place, Scanned, Values, check_pieces, of_attribute, scan};
 use super::{attribute, graph, node, sparse};
 use modelferry_core::dtype::DType;
 use modelferry_core::limits::Limits;
@@ -292,9 +292,7 @@ impl<'a> Walk<'a> {
                 }
             }
             *extent += n;
-            if runs.len() > 1 && n > 0 {
-                return Err(Error::unsupported("packed numbers in several pieces").offset(message.begin));
-            }
+            check_pieces(runs).map_err(|error| error.offset(message.begin))?;
         }
         let found = Found { name: String::new(), dtype, shape, place: Place::Attribute, at: 0, payload };
         self.push(owner.scope, owner.output.clone(), found).map_err(|error| error.offset(message.begin))?;
