@@ -80,3 +80,70 @@ fn groups(model: &Model, found: &Coded) -> Option<Groups> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelferry_core::expr::Packing;
+    use modelferry_wire::onnx::Attributes;
+
+    /// How codes of this type and shape are grouped under scales and zero points of these shapes.
+    fn grouped(
+        operator: &'static str,
+        (dtype, shape): (DType, &[u64]),
+        companions: [Option<&[u64]>; 2],
+        attributes: Attributes,
+    ) -> Groups {
+        let mut model = Model::default();
+        let mut push = |dtype: DType, shape: &[u64]| {
+            let n = shape.iter().product();
+            let bytes = model.nodes.inline(vec![0; dtype.packed_len(n).unwrap() as usize]).unwrap();
+            let data = model.nodes.decode(bytes, dtype, n, Packing::default()).unwrap();
+            model.push(format!("{}", model.tensors.len()), dtype, shape.to_vec(), data).unwrap()
+        };
+        let tensor = push(dtype, shape);
+        let [scale, zero_point] = companions.map(|shape| shape.map(|shape| push(DType::F32, shape)));
+        let names = [scale.is_some(), zero_point.is_some()];
+        let coded = Coded { tensor, operator, scale, zero_point, names, attributes, is_moved: false };
+        codes(&model, &[coded])[0].groups
+    }
+
+    #[test]
+    fn groups_follow_from_shapes_and_attributes() {
+        let none = Attributes::default();
+        let i8s = (DType::I8, &[4, 6][..]);
+        let one: Option<&[u64]> = Some(&[]);
+        assert_eq!(grouped("DequantizeLinear", i8s, [one, None], none), Groups::Tensor);
+        assert_eq!(grouped("DequantizeLinear", i8s, [Some(&[6]), Some(&[6])], none), Groups::Axis(1));
+        let last = Attributes { axis: Some(-2), ..none };
+        assert_eq!(grouped("DequantizeLinear", i8s, [Some(&[4]), None], last), Groups::Axis(0));
+        let blocks = Attributes { block_size: Some(3), ..none };
+        let expected = Groups::Blocks { axis: 1, size: 3 };
+        assert_eq!(grouped("DequantizeLinear", i8s, [Some(&[4, 2]), None], blocks), expected);
+        assert_eq!(grouped("MatMulInteger", i8s, [Some(&[6]), Some(&[6])], none), Groups::Axis(1));
+        let packed = Attributes { bits: Some(4), block_size: Some(16), n: Some(4), k: Some(12), ..none };
+        let expected = Groups::Packed { bits: 4, rows: 4, columns: 12, size: 16 };
+        assert_eq!(grouped("MatMulNBits", (DType::U8, &[4, 1, 8]), [Some(&[4]), None], packed), expected);
+        let gathered = Attributes { block_size: Some(16), ..none };
+        let expected = Groups::Packed { bits: 4, rows: 4, columns: 32, size: 16 };
+        let found = grouped("GatherBlockQuantized", (DType::U8, &[4, 16]), [Some(&[4, 2]), None], gathered);
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_not_at_hand_is_not_guessed() {
+        let none = Attributes::default();
+        let i8s = (DType::I8, &[4, 6][..]);
+        let cases = [
+            ("MatMulInteger", [None, None], none),
+            // Zero points of another number than scales.
+            ("DequantizeLinear", [Some(&[][..]), Some(&[6][..])], none),
+            ("DequantizeLinear", [Some(&[4, 6]), None], none),
+            ("DequantizeLinear", [Some(&[6]), None], Attributes { axis: Some(-3), ..none }),
+            ("MatMulNBits", [Some(&[4]), None], Attributes { block_size: Some(-1), ..none }),
+        ];
+        for (operator, companions, attributes) in cases {
+            assert_eq!(grouped(operator, i8s, companions, attributes), Groups::Unknown, "{operator}");
+        }
+    }
+}
