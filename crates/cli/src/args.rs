@@ -57,6 +57,7 @@ fn convert(options: &Declared) -> Command {
         .arg(text("to", "FORMAT", "Format of the output [default: by extension]"))
         .arg(named_path("config", "FILE", "The model's config.json [default: the one in the input's folder]"))
         .arg(text("arch", "NAME|none", "none takes the input for a bag of tensors, without a config"))
+        .arg(named_path("weights", "OTHER", "Take the values of every tensor that OTHER has by the same name"))
         .arg(text("select", "PATH", "Part of a nested checkpoint that is the model; . for all of it"))
         .arg(flag("keep-optimizer", "Take optimizer, scheduler and other state of the training too"))
         .arg(text("dtype", "TYPE", "Cast floating and block-quantized tensors: f64 f32 f16 bf16 f8_e4m3 …"))

@@ -72,6 +72,7 @@ fn convert(
         to: args::get(matches, "to").map(str::to_owned),
         options: args::plugin_options(session.registry, matches),
         config: args::config(matches)?,
+        weights: matches.get_one::<PathBuf>("weights").cloned(),
         edits,
         shards: args::shards(matches)?,
         policy: Policy { allow: args::allowed(matches)?, strict: matches.get_flag("strict") },
@@ -134,10 +135,23 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         plural(report.n_tensors, "tensor"),
         bytes(report.bytes),
     )?;
+    if let Some(given) = &report.weights {
+        writeln!(
+            out,
+            "  {} from {}, {}",
+            plural(given.n_tensors, "tensor"),
+            printable(&given.path),
+            given.format
+        )?;
+    }
     if report.is_dry_run || report.files.len() > 1 {
         for (path, len) in &report.files {
             writeln!(out, "  {}  {len} bytes", printable(path))?;
         }
+    }
+    for (path, n_tensors) in &report.links {
+        let n = plural(*n_tensors, "tensor");
+        writeln!(out, "  points into {} for {n}: move both together", printable(path))?;
     }
     for path in &report.stale {
         let verb = if report.is_dry_run { "would remove" } else { "removed" };

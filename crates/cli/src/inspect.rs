@@ -8,7 +8,7 @@ use modelferry_convert::fold::Fold;
 use modelferry_convert::folder::FolderContent;
 use modelferry_convert::inspect::{Fate, Inspection, Request, Sort, inspect};
 use modelferry_convert::values::{Number, Values};
-use modelferry_convert::{Opened, open, pick};
+use modelferry_convert::{Opened, codes, open, pick};
 use modelferry_core::model::Value as Metadata;
 use modelferry_core::{Error, Result};
 use std::io::{self, Write};
@@ -106,6 +106,10 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
         0 => writeln!(out, "ties      none")?,
         n if n > MAX_TIES => writeln!(out, "          and {} more", count((n - MAX_TIES) as u64))?,
         _ => {}
+    }
+    if let Some(summary) = codes::summary(model) {
+        let n = plural(model.codes.len() as u64, "tensor");
+        writeln!(out, "codes     {n}, of what scales and the graph make numbers: {summary}")?;
     }
     let metadata: Vec<String> = model
         .metadata
@@ -235,10 +239,14 @@ fn write_tensors(opened: &Opened, found: &Inspection, out: &mut dyn Write) -> io
     }
     let tensors = &opened.model.tensors;
     let width = column(found.listed.iter().map(|&idx| tensors[idx].name.as_str()));
+    let coded = codes::by_tensor(&opened.model);
     for (position, &idx) in found.listed.iter().enumerate() {
         let tensor = &tensors[idx];
         let name = printable(&tensor.name);
         write!(out, "{name:<width$}  {} {:?}  {}", tensor.dtype, tensor.shape, bytes(tensor.byte_len()))?;
+        if let Some(codes) = coded.get(&idx) {
+            write!(out, "  {}", printable(&codes::text(&opened.model, codes)))?;
+        }
         if let Some(stats) = found.stats.as_ref().and_then(|stats| stats.get(position)) {
             match stats {
                 None => write!(out, "  no statistics for this type")?,

@@ -69,6 +69,15 @@ pub(crate) fn check(
             losses.push(Loss::declared(LossKind::Graph, &part.path, format!("{}, not carried", part.what)));
         }
     }
+    if !view.graph().is_some_and(|graph| info.carries_graph(graph.dialect)) {
+        losses.extend(view.codes().iter().map(|codes| {
+            let tensor = view.tensor(codes.tensor);
+            let what = format!("codes of {}, {}", codes.operator, codes.groups.text());
+            let detail =
+                format!("{what}, would be plain {}; --dtype f32 for what they stand for", tensor.dtype());
+            Loss::declared(LossKind::Dtype, tensor.name(), detail)
+        }));
+    }
     // What surrounds the tensors is the whole's to hold: of a folder, beside its weights.
     let config = view.config().filter(|_| whole.config == Carries::No).map(|_| "config.json");
     let assets = view.assets().filter(|_| whole.assets == Carries::No).map(|(name, _)| name);

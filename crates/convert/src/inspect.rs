@@ -7,7 +7,7 @@ use crate::job::Context;
 use crate::json::{self, Object};
 use crate::open::Opened;
 use crate::values::Values;
-use crate::{metadata, pick};
+use crate::{codes, metadata, pick};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
@@ -324,6 +324,7 @@ impl Inspection {
         if !self.values.is_empty() {
             object.list("values", self.values.iter().map(Values::json))?;
         }
+        let codes = codes::by_tensor(model);
         let tensors = self.listed.iter().enumerate().map(|(position, &idx)| {
             let tensor = &model.tensors[idx];
             let mut value = json!({
@@ -332,6 +333,9 @@ impl Inspection {
                 "shape": tensor.shape,
                 "bytes": tensor.byte_len(),
             });
+            if let Some(codes) = codes.get(&idx) {
+                value["codes"] = codes::json(model, codes);
+            }
             if let Some(stats) = self.stats.as_ref().and_then(|stats| stats.get(position)) {
                 value["stats"] = stats.as_ref().map_or(Value::Null, stats_json);
             }

@@ -41,6 +41,8 @@ pub struct Job {
     pub options: PluginOptions,
     /// Where the model's config comes from.
     pub config: ConfigFrom,
+    /// A model whose tensors give their values to the input's, by name.
+    pub weights: Option<PathBuf>,
     /// What is changed on the way.
     pub edits: Edits,
     /// How the output is split; otherwise by its name.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codes;
 pub mod diff;
 pub mod edit;
 pub mod fold;
@@ -24,11 +25,13 @@ mod capabilities;
 mod config;
 mod host;
 mod importance;
+mod links;
 mod pipeline;
 mod policy;
 mod readback;
 mod sniff;
 mod watched;
+mod weights;
 
 pub use host::Asked;
 pub use importance::importance;

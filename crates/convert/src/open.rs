@@ -128,7 +128,7 @@ pub(crate) fn read(
     let mut traces = Traces::default();
     let context = |error: Error| error.format(info.format);
     let read = |inputs: &dyn Inputs| {
-        let mut host = EngineHost { cx, inputs, options, traces: &mut traces };
+        let mut host = EngineHost { cx, inputs, options, traces: &mut traces, links: None };
         reader.read(inputs, &resolved, &mut host)
     };
     let model = watched(&*inputs, read).map_err(context)?;

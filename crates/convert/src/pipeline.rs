@@ -3,9 +3,10 @@
 use crate::config::Own;
 use crate::host::{EngineHost, Traces};
 use crate::job::{Context, Job};
+use crate::links::Links;
 use crate::open::{Opened, open_as};
-use crate::report::{Quantized, Report};
-use crate::{capabilities, metadata, pick, policy, readback};
+use crate::report::{Given, Quantized, Report};
+use crate::{capabilities, metadata, pick, policy, readback, weights};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
 use modelferry_core::options::Options;
@@ -13,6 +14,7 @@ use modelferry_core::plugin::{LayoutRequest, Reader};
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
 use modelferry_engine::{Plan, Seen, Source, execute};
+use modelferry_transform::{Target, Ties};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -34,7 +36,11 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let mut opened = open_as(cx, &job.input, job.from.as_deref(), &job.options, info.place)?;
     report.from = Some(opened.reader.format);
     report.asked.clone_from(&opened.traces.asked);
-    let mut in_use: Vec<_> = opened.readers().map(|reader| (reader.format, reader.options)).collect();
+    let weights = job.weights.as_deref();
+    let mut giver = weights.map(|path| weights::giver(cx, path, &job.options, &opened.inputs)).transpose()?;
+    let givers = giver.iter().flat_map(|giver| giver.readers.iter().copied());
+    let mut in_use: Vec<_> =
+        opened.readers().chain(givers).map(|reader| (reader.format, reader.options)).collect();
     in_use.push((info.format, info.options));
     in_use.extend(target.weights.map(|weights| (weights.info().format, weights.info().options)));
     pick::check_options(cx.registry, &job.options, &in_use)?;
@@ -45,8 +51,21 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let Opened { mut model, inputs, .. } = opened;
     report.losses.append(&mut model.losses);
     let mut traces = Traces::default();
-    let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces };
-    let result = modelferry_transform::apply(model, &job.edits, target.tensors().ties, &mut host);
+    let mut host =
+        EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces, links: None };
+    let keeps_graph = model.graph.as_ref().is_some_and(|graph| target.tensors().carries_graph(graph.dialect));
+    let keeping = Target { ties: target.tensors().ties, keeps_graph };
+    let given = giver.as_mut().map(|giver| &mut giver.weights);
+    let result = modelferry_transform::apply(model, &job.edits, given, keeping, &mut host);
+    if let Some(giver) = giver {
+        report.asked.extend(giver.traces.asked);
+        report.losses.extend(giver.losses);
+        report.weights = Some(Given {
+            path: giver.weights.name,
+            format: giver.readers.first().map_or("", |reader| reader.format),
+            n_tensors: giver.weights.taken.len() as u64,
+        });
+    }
     report.asked.append(&mut traces.asked);
     let (mut model, losses) = result?;
     report.losses.extend(losses);
@@ -59,12 +78,15 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.losses.extend(capabilities::check(&view, shards, target.tensors(), info)?);
     let weights = if target.is_folder() { target.tensors().format } else { "" };
     let request = LayoutRequest { file_name: &target.file_name, weights, options: &writer_options, shards };
-    let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces };
+    let links = Some(Links { inputs: &inputs, output: &job.output, is_folder: target.is_folder() });
+    let mut host = EngineHost { cx, inputs: &*inputs, options: &job.options, traces: &mut traces, links };
     let result = target.writer.layout(&view, &request, &mut host);
     report.asked.append(&mut traces.asked);
     let (layout, losses) = result.map_err(|error| error.format(info.format))?;
+    check_ties(&losses, job.edits.ties).map_err(|error| error.format(info.format))?;
     report.losses.extend(losses);
     report.notes.clone_from(&layout.notes);
+    report.links = layout.links.iter().map(|link| (link.path.clone(), link.n_tensors)).collect();
     layout.validate(&view).map_err(|error| error.format(info.format))?;
     report.files = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
     report.root = layout.files.get(layout.root).map(|file| file.path.clone());
@@ -111,16 +133,32 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         policy::check(&observed, &job.policy, info.format)?;
         if let Some(reader) = verifier {
             let root = if target.is_folder() { staged.folder() } else { staged.path(layout.root) };
-            report.n_verified = Some(readback::check(cx, source, &root, reader, target.tensors())?);
+            report.n_verified = Some({
+                let links = layout.links.iter().map(|link| (link.path.as_str(), inputs.path(link.file)));
+                let links: Vec<_> = links.collect();
+                readback::check(cx, source, &root, &links, reader, target.tensors())?
+            });
         }
         Ok(())
     })
-    // Damage that only the payload shows is the source's.
+    // Damage that only the payload shows is the source's, if there is but one.
     .map_err(|error| match error.kind() {
-        ErrorKind::Malformed => error.format(opened.reader.format),
+        ErrorKind::Malformed if job.weights.is_none() => error.format(opened.reader.format),
         _ => error,
     })?;
     Ok(())
+}
+
+/// A writer may hold ties in some layouts only: where they are to be kept, another one has to be asked for.
+fn check_ties(losses: &[Loss], wish: Ties) -> Result<()> {
+    let copied = losses.iter().find(|loss| loss.kind == LossKind::TieCopied);
+    match copied.filter(|_| wish == Ties::Keep) {
+        None => Ok(()),
+        Some(loss) => Err(Error::target("--ties keep: this tie cannot be kept")
+            .tensor(&loss.subject)
+            .found(&loss.detail)
+            .hint("pass --ties copy or --ties drop")),
+    }
 }
 
 /// The reader that `--verify` reads the output with.

@@ -18,6 +18,8 @@ pub struct Report {
     pub from: Option<&'static str>,
     /// Format written.
     pub to: Option<&'static str>,
+    /// The model whose values were taken, if one was given.
+    pub weights: Option<Given>,
     /// Tensors written.
     pub n_tensors: u64,
     /// Elements written.
@@ -26,6 +28,8 @@ pub struct Report {
     pub files: Vec<(String, u64)>,
     /// Whether the output is a folder that holds them.
     pub is_folder: bool,
+    /// Files of the source that the output points into, relative to the output's folder, and how many tensors lie there.
+    pub links: Vec<(String, u64)>,
     /// The file that stands for the whole.
     pub root: Option<String>,
     /// Files of an earlier output of the same name that are removed, being replaced by fewer or others.
@@ -44,6 +48,17 @@ pub struct Report {
     pub is_dry_run: bool,
     /// Tensors read back and compared.
     pub n_verified: Option<usize>,
+}
+
+/// A model that gave its values to another's tensors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The model as the user named it.
+    pub path: String,
+    /// Its format.
+    pub format: &'static str,
+    /// Tensors that took values of it.
+    pub n_tensors: u64,
 }
 
 /// A quantized tensor beside its source.
@@ -75,6 +90,7 @@ impl Report {
         object.field("output", self.output.as_str())?;
         object.field("from", self.from)?;
         object.field("to", self.to)?;
+        object.field("weights", self.weights.as_ref().map_or(Value::Null, given))?;
         object.field("dry_run", self.is_dry_run)?;
         object.field("n_tensors", self.n_tensors)?;
         object.field("n_elements", self.n_elements)?;
@@ -82,6 +98,8 @@ impl Report {
         object.field("folder", self.is_folder)?;
         object.field("root", self.root.as_deref())?;
         object.list("files", self.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})))?;
+        let link = |(path, n): &(String, u64)| json!({"path": path, "n_tensors": n});
+        object.list("links", self.links.iter().map(link))?;
         object.field("removed", self.stale.as_slice())?;
         object.list("losses", self.losses.iter().map(json::loss))?;
         object.list("quantized", self.quantized.iter().map(quantized))?;
@@ -91,6 +109,10 @@ impl Report {
         object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))?;
         object.end()
     }
+}
+
+fn given(of: &Given) -> Value {
+    json!({"path": of.path, "format": of.format, "n_tensors": of.n_tensors})
 }
 
 /// Errors with six digits: beyond them sums depend on how the work was cut.

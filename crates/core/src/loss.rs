@@ -20,6 +20,9 @@ pub enum LossKind {
     Fallback,
     /// A tensor is not written.
     Tensor,
+    /// Where the weights of one model take the place of those of another: one of the first has no place, or one of the
+    /// second keeps its values.
+    Unmatched,
     /// A tensor is written under another name.
     Name,
     /// Two names that shared one storage are written as two copies.
@@ -44,13 +47,14 @@ pub enum LossKind {
 
 impl LossKind {
     /// Every kind.
-    pub const ALL: [LossKind; 16] = [
+    pub const ALL: [LossKind; 17] = [
         LossKind::Dtype,
         LossKind::Overflow,
         LossKind::Underflow,
         LossKind::NonFinite,
         LossKind::Fallback,
         LossKind::Tensor,
+        LossKind::Unmatched,
         LossKind::Name,
         LossKind::TieCopied,
         LossKind::TieDropped,
@@ -72,6 +76,7 @@ impl LossKind {
             LossKind::NonFinite => "non-finite",
             LossKind::Fallback => "fallback",
             LossKind::Tensor => "tensor",
+            LossKind::Unmatched => "unmatched",
             LossKind::Name => "name",
             LossKind::TieCopied => "tie-copied",
             LossKind::TieDropped => "tie-dropped",
@@ -95,6 +100,7 @@ impl LossKind {
         match self {
             LossKind::Dtype | LossKind::Overflow | LossKind::NonFinite | LossKind::Tensor => Severity::Refuse,
             LossKind::Fallback
+            | LossKind::Unmatched
             | LossKind::Metadata
             | LossKind::Tree
             | LossKind::Graph

@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod codes;
 mod external;
 mod reader;
 mod tensors;

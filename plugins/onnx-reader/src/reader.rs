@@ -1,11 +1,12 @@
 //! A model's file -> its tensors, and the graph with places for them.
 
+use crate::codes::codes;
 use crate::external::Files;
 use crate::tensors;
 use modelferry_core::expr::NodeId;
 use modelferry_core::graph::{Binding, Graph};
 use modelferry_core::inputs::Inputs;
-use modelferry_core::model::{Model, Value};
+use modelferry_core::model::{Model, Stated, Value};
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
 use modelferry_core::tree::Part;
@@ -59,6 +60,7 @@ impl Reader for OnnxReader {
             bindings.push(Binding { at: found.at, tensor, name, dtype, data });
         }
         files.finish(&mut model);
+        model.codes = codes(&model, &document.codes);
         // A graph of ours that computes nothing is made again from the tensors.
         let is_ours = document.producer == PRODUCER;
         if !is_ours || document.summary != Summary::default() {
@@ -71,12 +73,17 @@ impl Reader for OnnxReader {
                 nameless: vec![],
             });
         }
-        for (key, value) in document.metadata {
+        let mut entries = vec![];
+        for ((key, value), bytes) in document.metadata.into_iter().zip(document.metadata_at) {
             match is_ours && key == CONFIG_KEY {
                 true => model.config = Some(value.into()),
-                false => model.metadata.push((key, Value::Text(value))),
+                false => {
+                    model.metadata.push((key.clone(), Value::Text(value.clone())));
+                    entries.push(Stated { key, value, bytes });
+                }
             }
         }
+        model.entries = Some(entries);
         Ok(model)
     }
 }

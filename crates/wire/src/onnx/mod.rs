@@ -10,6 +10,7 @@
 //! prost decodes and encodes messages that are small and known to be ([`messages`]): it wants a message whole and in
 //! memory, and drops fields that it does not know, so it sees neither payload nor anything that is kept.
 
+mod coded;
 mod document;
 mod elements;
 mod external;
@@ -21,6 +22,7 @@ mod nodes;
 mod tensor;
 mod write;
 
+pub use coded::{Attributes, Coded};
 pub use document::{Document, Found, Summary, identify};
 pub use elements::{Element, data_type, element, from_data_type};
 pub use external::External;
