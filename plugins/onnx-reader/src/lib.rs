@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod external;
+mod origins;
 mod reader;
 mod tensors;
 

@@ -147,9 +147,8 @@ impl<'a> Part<'a> {
 
     /// Fields that hold bytes, and these.
     fn messages(self) -> impl Iterator<Item = (Field<'a>, Part<'a>)> {
-        let inside = move |field: Field<'a>| {
-            (field, Part { bytes: field.value, at: self.at + field.at as u64 })
-        };
+        let inside =
+            move |field: Field<'a>| (field, Part { bytes: field.value, at: self.at + field.at as u64 });
         self.fields().filter(|field| field.wire == Wire::Bytes).map(inside)
     }
 

@@ -1,0 +1,156 @@
+//! The module that a node belongs to, as its exporter noted it.
+
+use modelferry_wire::onnx::Step;
+
+/// Ways to modules that are looked at: no model is deeper or has longer names.
+const MAX_COMPONENTS: usize = 32;
+const MAX_BYTES: usize = 512;
+
+/// A module's class, as far as it says what its weight is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// `torch.nn.Linear`: its weight is [out, in].
+    Linear,
+    /// `torch.nn.Embedding`.
+    Embedding,
+    /// A convolution of `torch.nn`.
+    Conv,
+    /// `transformers.pytorch_utils.Conv1D`, the layer of GPT-2: its weight is [in, out].
+    Conv1D,
+    /// Any other.
+    Other,
+}
+
+/// Where a node stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
+    /// The way to its module, with dots; empty for the outermost.
+    pub(super) module: String,
+    /// The module's class, if it is noted.
+    pub(super) class: Option<Class>,
+}
+
+/// The scope of a step: from what is noted beside it, else from its name. Neither may be there.
+pub(super) fn scope_of(step: &Step<'_>) -> Option<Scope> {
+    let scope = noted(step).or_else(|| named(step.name))?;
+    let n_components = scope.module.bytes().filter(|&byte| byte == b'.').count() + 1;
+    (scope.module.len() <= MAX_BYTES && n_components <= MAX_COMPONENTS).then_some(scope)
+}
+
+/// From `['', 'model', 'model.norm', 'mul_4']`: the way to each module on the way, then the operation.
+fn noted(step: &Step<'_>) -> Option<Scope> {
+    let (module, _) = last_two(step.notes.scopes)?;
+    let (class, _) = last_two(step.notes.classes)?;
+    let class = match class {
+        _ if class.starts_with("torch.nn.modules.linear.") && class.ends_with("Linear") => Class::Linear,
+        _ if class.starts_with("torch.nn.modules.conv.") => Class::Conv,
+        "torch.nn.modules.sparse.Embedding" => Class::Embedding,
+        "transformers.pytorch_utils.Conv1D" => Class::Conv1D,
+        _ => Class::Other,
+    };
+    Some(Scope { module: module.to_owned(), class: Some(class) })
+}
+
+/// The last two texts of a list as Python writes it.
+fn last_two(list: &str) -> Option<(&str, &str)> {
+    let (rest, last) = list.strip_suffix(']').and_then(unquoted)?;
+    let (_, before) = rest.strip_suffix(", ").and_then(unquoted)?;
+    Some((before, last))
+}
+
+/// What stands before the quoted text at the end, and that text. Text in which Python would write escapes is none.
+fn unquoted(text: &str) -> Option<(&str, &str)> {
+    let (rest, inside) = text.strip_suffix('\'')?.rsplit_once('\'')?;
+    (!inside.contains('\\')).then_some((rest, inside))
+}
+
+/// From `/model/layers.0/mlp/up_proj/MatMul`: the way to the module, then the operator.
+fn named(name: &str) -> Option<Scope> {
+    let (way, _) = name.strip_prefix('/')?.rsplit_once('/').or_else(|| {
+        // An operator of the outermost module.
+        name.strip_prefix('/').map(|operator| ("", operator))
+    })?;
+    if way.split('/').any(str::is_empty) && !way.is_empty() || way.len() > MAX_BYTES {
+        return None;
+    }
+    Some(Scope { module: way.replace('/', "."), class: None })
+}
+
+/// The parameter that an operation takes as its argument of this number, where it is one of these operations: an
+/// attribute of the module itself.
+///
+/// Parameters stand in `call_function[target=torch.ops.aten.linear.default](args = (%x, %p_model_norm_weight), …)` under
+/// their names with `_` for dots, in small letters: what is behind the module's own is the attribute, if that has none.
+pub(super) fn attribute<'a>(
+    operation: &'a str,
+    module: &str,
+    target: &str,
+    number: usize,
+) -> Option<&'a str> {
+    let (_, call) = operation.split_once("[target=torch.ops.aten.")?;
+    let (found, rest) = call.split_once('.')?;
+    let (_, arguments) = rest.split_once("(args = (")?;
+    let parameter = arguments.split(", ").nth(number)?.strip_prefix("%p_")?;
+    let parameter = parameter.trim_end_matches([')', ',']);
+    let attribute = match module {
+        "" => parameter,
+        _ => parameter.get(module.len()..)?.strip_prefix('_')?,
+    };
+    let is_same =
+        |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&if b.is_ascii_alphanumeric() { b } else { b'_' });
+    let is_own = parameter.bytes().zip(module.bytes()).all(is_same);
+    (found == target && is_own && !attribute.is_empty() && !attribute.contains('_')).then_some(attribute)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use modelferry_wire::onnx::{Notes, Operator};
+
+    fn step<'a>(name: &'a str, scopes: &'a str, classes: &'a str) -> Step<'a> {
+        let notes = Notes { scopes, classes, operation: "" };
+        Step { operator: Operator::MatMul, name, inputs: [None; 3], output: None, notes }
+    }
+
+    #[test]
+    fn scopes_are_read() {
+        let module = |name: &str| scope_of(&step(name, "", "")).map(|scope| scope.module);
+        assert_eq!(module("/model/layers.0/q_proj/MatMul").as_deref(), Some("model.layers.0.q_proj"));
+        assert_eq!(module("/MatMul").as_deref(), Some(""));
+        for name in ["", "MatMul_3", "a/b/MatMul", "//MatMul", "/a//MatMul"] {
+            assert_eq!(module(name), None, "{name}");
+        }
+        assert_eq!(module(&format!("{}/MatMul", "/a".repeat(33))), None);
+        assert_eq!(module(&format!("/{}/MatMul", "a".repeat(513))), None);
+
+        let linear = "['m.M', 'torch.nn.modules.linear.Linear', 'aten.linear.default']";
+        let noted = scope_of(&step("/x/y", "['', 'a', 'a.b', 'linear']", linear)).unwrap();
+        assert_eq!((noted.module.as_str(), noted.class), ("a.b", Some(Class::Linear)));
+        for scopes in ["", "[]", "['x']", "['a', 'b'", "['a\\'', 'b']", "[a, b]"] {
+            assert_eq!(scope_of(&step("", scopes, linear)), None, "{scopes}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_read() {
+        let operation = |parameter: &str| {
+            format!(
+                "%l : [num_users=1] = call_function[target=torch.ops.aten.linear.default](args = (%x, %{parameter}), kwargs = {{}})"
+            )
+        };
+        let of = |parameter: &str, module: &str| {
+            attribute(&operation(parameter), module, "linear", 1).map(str::to_owned)
+        };
+        assert_eq!(of("p_a_b_weight", "a.b").as_deref(), Some("weight"));
+        assert_eq!(of("p_h_0_selfattention_w", "h.0.SelfAttention").as_deref(), Some("w"));
+        assert_eq!(of("p_w", "").as_deref(), Some("w"));
+        // Where the attribute ends, and whose it is, must be plain.
+        for (parameter, module) in
+            [("p_a_b_weight", "a"), ("p_c_weight", "a"), ("t", "a"), ("p_a", "a"), ("p_a_", "a")]
+        {
+            assert_eq!(of(parameter, module), None, "{parameter}");
+        }
+        assert_eq!(attribute("", "a", "linear", 1), None);
+        assert_eq!(attribute(&operation("p_a_weight"), "a", "embedding", 1), None);
+    }
+}
