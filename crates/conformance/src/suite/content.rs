@@ -548,4 +548,26 @@ mod tests {
         check(&described, &one, &[loss(Metadata, "key")], Ok(Verdict::Declared));
         check(&one, &described, &[], Err("metadata \"key\" came from nowhere"));
     }
+
+    #[test]
+    fn axes_are_looked_at_where_a_loss_turns_them() {
+        let shaped = |name: &str, shape: &[u64], bytes: &[u8]| {
+            content(&[Held { shape: shape.to_vec(), ..held(name, bytes) }])
+        };
+        let before = shaped("a", &[2, 3], &[1, 2, 3, 4, 5, 6]);
+        let after = shaped("b", &[3, 2], &[1, 4, 2, 5, 3, 6]);
+        let losses = [Loss::renamed("a", "b", "was"), Loss::turned("b", [1, 0].into())];
+        check(&before, &after, &losses, Ok(Verdict::Declared));
+        check(&before, &after, &losses[..1], Err("\"a\" has shape [3, 2] instead of [2, 3]"));
+        let wrong = shaped("b", &[3, 2], &[1, 2, 3, 4, 5, 6]);
+        check(&before, &wrong, &losses, Err("\"a\" (u8) differs at byte 1"));
+        let unlike = [Loss::renamed("a", "b", "was"), Loss::turned("c", [1, 0].into())];
+        let unseen = "a declared loss cannot be seen: layout: c: an exporter turned it over, axes [1, 0] of the graph's \
+                      tensor are written";
+        let kept = shaped("b", &[2, 3], &[1, 2, 3, 4, 5, 6]);
+        check(&before, &kept, &unlike, Err(unseen));
+        let cube = shaped("a", &[2, 1, 2], &[1, 2, 3, 4]);
+        let turned = shaped("a", &[2, 2, 1], &[1, 3, 2, 4]);
+        check(&cube, &turned, &[Loss::turned("a", [2, 0, 1].into())], Ok(Verdict::Exact));
+    }
 }

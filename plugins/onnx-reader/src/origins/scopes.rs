@@ -66,11 +66,11 @@ fn unquoted(text: &str) -> Option<(&str, &str)> {
 
 /// From `/model/layers.0/mlp/up_proj/MatMul`: the way to the module, then the operator.
 fn named(name: &str) -> Option<Scope> {
-    let (way, _) = name.strip_prefix('/')?.rsplit_once('/').or_else(|| {
-        // An operator of the outermost module.
-        name.strip_prefix('/').map(|operator| ("", operator))
-    })?;
-    if way.split('/').any(str::is_empty) && !way.is_empty() || way.len() > MAX_BYTES {
+    let rest = name.strip_prefix('/')?;
+    let Some((way, _)) = rest.rsplit_once('/') else {
+        return Some(Scope { module: String::new(), class: None });
+    };
+    if way.len() > MAX_BYTES || way.split('/').any(str::is_empty) {
         return None;
     }
     Some(Scope { module: way.replace('/', "."), class: None })
