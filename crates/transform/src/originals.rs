@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// What each tensor that does not keep its name is to be; several where several were exported as one.
 type Wanted = BTreeMap<TensorIdx, Vec<Origin>>;
 
+/// An expression with its extents, and the axes that are taken of it.
+type Turned = (NodeId, Vec<u64>, Box<[u8]>);
+
 /// Type, shape and expression of a tensor.
 type Described = (DType, Vec<u64>, NodeId);
 
@@ -38,13 +41,17 @@ pub fn restore(model: &mut Model, is_asked: bool, host: &mut dyn Host) -> Result
 fn wanted(model: &mut Model) -> Wanted {
     let mut wanted = Wanted::new();
     let origins = model.graph.as_mut().map(|graph| std::mem::take(&mut graph.origins));
-    for origin in origins.unwrap_or_default() {
+    for mut origin in origins.unwrap_or_default() {
         let Some(tensor) = model.tensors.get(origin.tensor) else { continue };
         let axes: BTreeSet<usize> = origin.axes.iter().map(|&axis| usize::from(axis)).collect();
         let is_whole = origin.axes.len() == tensor.shape.len() && axes.into_iter().eq(0..tensor.shape.len());
-        if !origin.name.is_empty() && (origin.axes.is_empty() || is_whole) {
-            wanted.entry(origin.tensor).or_default().push(origin);
+        if origin.name.is_empty() || !origin.axes.is_empty() && !is_whole {
+            continue;
         }
+        if origin.axes.is_sorted() {
+            origin.axes = Box::default();
+        }
+        wanted.entry(origin.tensor).or_default().push(origin);
     }
     wanted
 }
@@ -55,7 +62,7 @@ struct Names {
     copies: BTreeMap<TensorIdx, TensorIdx>,
     nameless: BTreeSet<TensorIdx>,
     /// Expressions with their axes as they were.
-    nodes: HashMap<(NodeId, Vec<u64>, Box<[u8]>), NodeId>,
+    nodes: HashMap<Turned, NodeId>,
 }
 
 impl Names {
@@ -266,3 +273,6 @@ fn tie(model: &mut Model, tied: &[(TensorIdx, TensorIdx)]) {
         model.ties.extend(alike.into_values().filter(|members| members.len() > 1));
     }
 }
+
+#[cfg(test)]
+mod tests;

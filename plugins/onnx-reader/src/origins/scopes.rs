@@ -51,17 +51,19 @@ fn noted(step: &Step<'_>) -> Option<Scope> {
     Some(Scope { module: module.to_owned(), class: Some(class) })
 }
 
-/// The last two texts of a list as Python writes it.
+/// The last two texts of a list as Python writes it. One with escapes is none: no name of a module needs them.
 fn last_two(list: &str) -> Option<(&str, &str)> {
+    if list.contains('\\') {
+        return None;
+    }
     let (rest, last) = list.strip_suffix(']').and_then(unquoted)?;
     let (_, before) = rest.strip_suffix(", ").and_then(unquoted)?;
     Some((before, last))
 }
 
-/// What stands before the quoted text at the end, and that text. Text in which Python would write escapes is none.
+/// What stands before the quoted text at the end, and that text.
 fn unquoted(text: &str) -> Option<(&str, &str)> {
-    let (rest, inside) = text.strip_suffix('\'')?.rsplit_once('\'')?;
-    (!inside.contains('\\')).then_some((rest, inside))
+    text.strip_suffix('\'')?.rsplit_once('\'')
 }
 
 /// From `/model/layers.0/mlp/up_proj/MatMul`: the way to the module, then the operator.
