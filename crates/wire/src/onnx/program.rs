@@ -23,8 +23,9 @@ pub enum Operator {
     },
     /// `Gather`.
     Gather,
-    /// `Conv` or `ConvTranspose`.
-    Conv,
+    /// A layer of its own, whose second input is a weight, and the third too if it is a matrix: convolutions, and what
+    /// goes along a sequence (`LSTM`, `GRU`, `RNN`).
+    Layer,
     /// `Add`.
     Add,
     /// `Transpose` of two axes.
@@ -269,7 +270,7 @@ impl<'a> Reading<'a> {
                 (true, "MatMul") => Operator::MatMul,
                 (true, "Gemm") => Operator::Gemm { turns },
                 (true, "Gather") => Operator::Gather,
-                (true, "Conv" | "ConvTranspose") => Operator::Conv,
+                (true, "Conv" | "ConvTranspose" | "LSTM" | "GRU" | "RNN") => Operator::Layer,
                 (true, "Add") => Operator::Add,
                 (true, "Identity" | "Cast") => Operator::Same,
                 (true, "Transpose") => match axes[..] {

@@ -1,8 +1,8 @@
 //! What the places in which a tensor is used say of it.
 
 use super::modules::Modules;
-use super::names::{is_for_matmul, owner, weight_of};
-use super::scopes::{Class, Scope, attribute};
+use super::names::{is_for_matmul, owner, parameter_of, weight_of};
+use super::scopes::{Class, Scope, attribute, multiplies_by_parameter, takes_another};
 use modelferry_wire::onnx::{Operator, Program, Step, Value};
 use std::collections::HashMap;
 
@@ -12,8 +12,17 @@ pub(super) struct Claim {
     pub(super) name: String,
     /// Whether the tensor's two axes are the other way round there.
     pub(super) is_turned: bool,
-    /// Whether the module's class is noted, and not concluded from what it does.
-    pub(super) is_noted: bool,
+}
+
+/// What the uses of a tensor say.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    /// Each thing once.
+    pub(super) claims: Vec<Claim>,
+    /// Whether any of them is a weight's.
+    pub(super) is_weight: bool,
+    /// Whether notes show that its name is an exporter's, though it does not look so.
+    pub(super) is_made: bool,
 }
 
 /// A tensor, as evidence sees it.
@@ -21,8 +30,9 @@ pub(super) struct Claim {
 pub(super) struct Weight<'a> {
     pub(super) value: Value,
     pub(super) shape: &'a [u64],
-    /// The name that an exporter made for it, if one did.
-    pub(super) made: Option<&'a str>,
+    pub(super) name: &'a str,
+    /// Whether an exporter made the name.
+    pub(super) is_made: bool,
 }
 
 /// What is known when evidence is taken.
@@ -37,15 +47,14 @@ pub(super) struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    /// What the uses of a tensor say, each thing once, and whether any of them is a weight's.
-    pub(super) fn of(&mut self, weight: Weight<'_>) -> (Vec<Claim>, bool) {
-        let (mut claims, mut is_weight): (Vec<Claim>, bool) = (vec![], false);
+    pub(super) fn of(&mut self, weight: Weight<'_>) -> Said {
+        let mut said = Said::default();
         let mut left = vec![(weight.value, false)];
         let program = self.program;
         while let Some((value, is_turned)) = left.pop() {
             for &(idx, position) in program.uses(value) {
                 let step = &program.steps[idx as usize];
-                let is_weights = match (step.operator, position) {
+                match (step.operator, position) {
                     (Operator::Same | Operator::Transpose, 0) => {
                         let turns = step.operator == Operator::Transpose;
                         let was_followed = std::mem::replace(&mut self.followed[idx as usize], true);
@@ -54,23 +63,19 @@ impl Evidence<'_> {
                         }
                         continue;
                     }
-                    (Operator::MatMul | Operator::Gemm { .. } | Operator::Conv, 1) => true,
-                    (Operator::Gather, 0) => true,
-                    _ => false,
-                };
-                if !is_weights {
-                    continue;
+                    (Operator::MatMul | Operator::Gemm { .. }, 1) | (Operator::Gather, 0) => {}
+                    (Operator::Layer, 1 | 2) => {}
+                    _ => continue,
                 }
-                is_weight = true;
+                said.is_weight = true;
+                said.is_made |= takes_another(step.notes.operation, weight.name);
                 let Some(claim) = self.claim(step, weight, is_turned) else { continue };
-                let is_same =
-                    |known: &Claim| (&known.name, known.is_turned) == (&claim.name, claim.is_turned);
-                if !claims.iter().any(is_same) && claims.len() < MAX_CLAIMS {
-                    claims.push(claim);
+                if !said.claims.contains(&claim) && said.claims.len() < MAX_CLAIMS {
+                    said.claims.push(claim);
                 }
             }
         }
-        (claims, is_weight)
+        said
     }
 
     fn claim(&self, step: &Step<'_>, weight: Weight<'_>, is_turned: bool) -> Option<Claim> {
@@ -82,47 +87,36 @@ impl Evidence<'_> {
             _ => None,
         };
         let scope = self.modules.scope_of(step);
-        match (scope, step.operator, is_out_in) {
-            (Some(Scope { module, class: Some(class) }), ..) => {
-                self.noted(step, &module, class, is_turned, is_out_in)
+        match (scope, is_out_in) {
+            (Some(Scope { module, class: Some(class) }), Some(is_out_in)) => {
+                self.multiplied(step, &module, class, weight, is_out_in)
             }
-            (Some(Scope { module, class: None }), Operator::Gather, _) => {
-                let is_it = self.modules.is_embedding(&module) && weight.made.is_none() && !is_turned;
-                is_it.then(|| Claim { name: weight_of(&module), is_turned: false, is_noted: false })
+            (Some(Scope { module, class: Some(class) }), None) => {
+                looked_up(step, &module, class).filter(|_| !weight.is_made && !is_turned)
             }
-            (scope, _, Some(is_out_in)) => self.concluded(step, scope, weight, is_out_in),
+            (scope, Some(is_out_in)) if weight.is_made => self.concluded(step, scope, weight, is_out_in),
             _ => None,
         }
     }
 
-    /// From the class of the module, or the operation that it called.
-    fn noted(
+    /// From the class of the module that multiplies by it, or from the operation that it called.
+    ///
+    /// What the exporter has named anew it has computed: most often no more than turned over.
+    fn multiplied(
         &self,
         step: &Step<'_>,
         module: &str,
         class: Class,
-        is_turned: bool,
-        is_out_in: Option<bool>,
+        weight: Weight<'_>,
+        is_out_in: bool,
     ) -> Option<Claim> {
-        let claim = |name: String, is_turned: bool| Some(Claim { name, is_turned, is_noted: true });
-        match (class, step.operator, is_out_in) {
-            (Class::Linear, _, Some(is_out_in)) => claim(weight_of(module), !is_out_in),
-            (Class::Conv1D, _, Some(is_out_in)) => claim(weight_of(module), is_out_in),
-            (Class::Embedding, Operator::Gather, _) | (Class::Conv, Operator::Conv, _) if !is_turned => {
-                claim(weight_of(module), false)
-            }
-            (Class::Other, operator, _) => {
-                let (target, number, is_turned) = match (operator, is_out_in) {
-                    (_, Some(is_out_in)) => ("linear", 1, !is_out_in),
-                    (Operator::Gather, _) if !is_turned => ("embedding", 0, false),
-                    _ => return None,
-                };
-                let attribute = attribute(step.notes.operation, module, target, number)?;
-                let dot = if module.is_empty() { "" } else { "." };
-                claim(format!("{module}{dot}{attribute}"), is_turned)
-            }
-            _ => None,
-        }
+        let operation = step.notes.operation;
+        let name = match class {
+            Class::Linear if !weight.is_made || multiplies_by_parameter(operation) => weight_of(module),
+            Class::Linear | Class::Embedding => return None,
+            Class::Other => parameter_of(module, attribute(operation, module, "linear", 1)?),
+        };
+        Some(Claim { name, is_turned: !is_out_in })
     }
 
     /// From what the module does, or the bias that is added. The exporter without notes folds the transpose of a linear
@@ -134,28 +128,26 @@ impl Evidence<'_> {
         weight: Weight<'_>,
         is_out_in: bool,
     ) -> Option<Claim> {
-        let is_linear = match (step.operator, weight.made) {
-            // Of two layers, one of which has its weight [in, out], this may be either.
-            (Operator::Gemm { .. }, Some(made)) => is_out_in || is_for_matmul(made),
-            (_, Some(_)) => true,
-            (_, None) => is_out_in,
-        };
-        if !is_linear {
+        // Two layers become this, one of which has its weight [in, out].
+        let is_either = matches!(step.operator, Operator::Gemm { .. }) && !is_out_in;
+        if is_either && !is_for_matmul(weight.name) {
             return None;
         }
         let n_out = weight.shape[usize::from(!is_out_in)];
         let bias = self.bias(step, n_out);
         let module = match scope {
-            Some(Scope { module, .. }) => {
-                let is_sure = self.modules.is_linear(&module) || bias == Some(module.as_str());
-                Some(module).filter(|_| is_sure)
-            }
+            Some(Scope { module, .. }) => match self.modules.first_call(&module) {
+                // Another module may be called so, unless the bias is that of the first.
+                Some(first) => Some(first).filter(|first| bias == Some(first)),
+                None => {
+                    let is_it = self.modules.is_linear(&module) || bias == Some(&module);
+                    Some(module).filter(|_| is_it)
+                }
+            },
             // What a module adds to the result of one inside it is no bias of that.
-            None => {
-                bias.filter(|bias| weight.made.is_some() && self.modules.is_leaf(bias)).map(str::to_owned)
-            }
+            None => bias.filter(|bias| self.modules.is_leaf(bias)).map(str::to_owned),
         };
-        module.map(|module| Claim { name: weight_of(&module), is_turned: !is_out_in, is_noted: false })
+        module.map(|module| Claim { name: weight_of(&module), is_turned: !is_out_in })
     }
 
     /// The module whose bias is added to what a step makes, if that is all that is done with it.
@@ -174,6 +166,18 @@ impl Evidence<'_> {
             _ => None,
         }
     }
+}
+
+/// From the class of the module that looks something up in it, or from the operation that it called.
+fn looked_up(step: &Step<'_>, module: &str, class: Class) -> Option<Claim> {
+    let name = match (class, step.operator) {
+        (Class::Embedding, Operator::Gather) => weight_of(module),
+        (Class::Other, Operator::Gather) => {
+            parameter_of(module, attribute(step.notes.operation, module, "embedding", 0)?)
+        }
+        _ => return None,
+    };
+    Some(Claim { name, is_turned: false })
 }
 
 /// Names that one tensor may have: modules that share a weight are few.

@@ -14,7 +14,7 @@ mod modules;
 mod names;
 mod scopes;
 
-use evidence::{Claim, Evidence, Weight};
+use evidence::{Claim, Evidence, Said, Weight};
 use modelferry_core::dtype::Class;
 use modelferry_core::graph::Origin;
 use modelferry_core::model::TensorIdx;
@@ -64,25 +64,24 @@ pub(crate) fn find(document: &Document) -> Origins {
     let followed = vec![false; program.steps.len()];
     let mut evidence =
         Evidence { program: &program, modules: &modules, kept: &kept, vectors: &vectors, followed };
-    let claims: Vec<(Vec<Claim>, bool)> = candidates
+    let said: Vec<Said> = candidates
         .iter()
         .map(|candidate| {
-            let made = candidate.is_made.then_some(candidate.name);
-            let shape = &candidate.found.shape[..];
-            match shape.len() {
-                0 | 1 => (vec![], false),
-                _ => evidence.of(Weight { value: candidate.value, shape, made }),
+            let (value, name, is_made) = (candidate.value, candidate.name, candidate.is_made);
+            match &candidate.found.shape[..] {
+                [] | [_] => Said::default(),
+                shape => evidence.of(Weight { value, shape, name, is_made }),
             }
         })
         .collect();
     let taken: HashSet<&str> = named.map(|candidate| candidate.name).collect();
-    let made = candidates.iter().zip(&claims).filter(|(candidate, _)| candidate.is_made);
-    let claimed: HashSet<&str> = made.flat_map(|(_, (claims, _))| claims).map(|claim| &*claim.name).collect();
+    let made = candidates.iter().zip(&said).filter(|(candidate, _)| candidate.is_made);
+    let claimed: HashSet<&str> = made.flat_map(|(_, said)| &said.claims).map(|claim| &*claim.name).collect();
     let mut origins = Origins::default();
-    for (candidate, (claims, is_weight)) in candidates.iter().zip(&claims) {
-        match candidate.is_made {
-            true => origins.made(candidate, claims, *is_weight),
-            false => origins.kept(candidate, claims, &claimed, &taken),
+    for (candidate, said) in candidates.iter().zip(&said) {
+        match candidate.is_made || said.is_made {
+            true => origins.made(candidate, said),
+            false => origins.kept(candidate, &said.claims, &claimed, &taken),
         }
     }
     origins
@@ -105,11 +104,12 @@ impl Origins {
     }
 
     /// A tensor whose name is an exporter's.
-    fn made(&mut self, candidate: &Candidate<'_>, claims: &[Claim], is_weight: bool) {
+    fn made(&mut self, candidate: &Candidate<'_>, said: &Said) {
+        let claims = &said.claims[..];
         let is_one_way = claims.windows(2).all(|pair| pair[0].is_turned == pair[1].is_turned);
-        match is_one_way && !claims.is_empty() {
+        match is_one_way && !claims.is_empty() && candidate.is_made {
             true => claims.iter().for_each(|claim| self.push(candidate.idx, &claim.name, claim.is_turned)),
-            false => self.nameless.extend(is_weight.then_some(candidate.idx)),
+            false => self.nameless.extend(said.is_weight.then_some(candidate.idx)),
         }
     }
 
@@ -123,12 +123,12 @@ impl Origins {
         claimed: &HashSet<&str>,
         taken: &HashSet<&str>,
     ) {
-        let own = claims.iter().find(|claim| claim.name == candidate.name);
-        let others = claims.iter().filter(|claim| claim.name != candidate.name);
-        let others: Vec<&Claim> = others.filter(|claim| !taken.contains(&*claim.name)).collect();
-        let is_turned = claims.iter().any(|claim| claim.is_noted && claim.is_turned);
-        let is_one_way = claims.iter().all(|claim| claim.is_turned == is_turned);
-        let is_shown = (own.is_some() || claimed.contains(candidate.name)) && is_one_way;
+        let is_own = |claim: &&Claim| claim.name == candidate.name;
+        let is_shown = claims.iter().any(|claim| is_own(&claim)) || claimed.contains(candidate.name);
+        let others = claims.iter().filter(|claim| !is_own(claim) && !taken.contains(&*claim.name));
+        let others: Vec<&Claim> = others.collect();
+        let is_turned = claims.iter().any(|claim| claim.is_turned);
+        let is_shown = is_shown && claims.iter().all(|claim| claim.is_turned == is_turned);
         let is_other = *candidate.name != *candidate.found.name;
         if is_shown && (is_turned || !others.is_empty()) || is_other {
             self.push(candidate.idx, candidate.name, is_shown && is_turned);

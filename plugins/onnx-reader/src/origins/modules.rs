@@ -1,6 +1,6 @@
 //! What the document shows of the model's modules.
 
-use super::names::owner;
+use super::names::{owner, unnumbered};
 use super::scopes::{Scope, scope_of};
 use modelferry_wire::onnx::{Operator, Program};
 use std::collections::{HashMap, HashSet};
@@ -9,9 +9,8 @@ use std::collections::{HashMap, HashSet};
 const MAX_BYTES: usize = 64 << 20;
 
 /// Operators that were met in a module.
-const GATHERS: u8 = 1;
-const MULTIPLIES: u8 = 2;
-const OTHERS: u8 = 4;
+const MULTIPLIES: u8 = 1;
+const OTHERS: u8 = 2;
 
 /// Modules by the ways to them.
 #[derive(Debug, Default)]
@@ -21,6 +20,8 @@ pub(super) struct Modules {
     operators: HashMap<String, u8>,
     /// Those that have others in them.
     inner: HashSet<String>,
+    /// Those that have parameters, or others in them that do.
+    owners: HashSet<String>,
     n_bytes: usize,
 }
 
@@ -31,15 +32,17 @@ impl Modules {
         for name in kept.values() {
             if let Some(owner) = owner(name) {
                 modules.add_around(owner);
+                modules.n_bytes += owner.len();
+                modules.owners.insert(owner.to_owned());
             }
         }
+        modules.owners.extend(modules.inner.iter().cloned());
         for step in &program.steps {
             let Some(Scope { module, .. }) = modules.scope_of(step) else { continue };
             let met = match step.operator {
-                Operator::Gather => GATHERS,
                 Operator::MatMul | Operator::Gemm { .. } | Operator::Add => MULTIPLIES,
                 Operator::Transpose | Operator::Same => 0,
-                Operator::Conv | Operator::Other => OTHERS,
+                Operator::Gather | Operator::Layer | Operator::Other => OTHERS,
             };
             if let Some(operators) = modules.operators.get_mut(&module) {
                 *operators |= met;
@@ -82,9 +85,29 @@ impl Modules {
         self.is_leaf(module) && self.operators.get(module) == Some(&MULTIPLIES)
     }
 
-    /// Whether all that a module does is what an embedding does.
-    pub(super) fn is_embedding(&self, module: &str) -> bool {
-        self.is_leaf(module) && self.operators.get(module) == Some(&GATHERS)
+    /// The way to the module whose name another bears with a number behind it, as the exporter writes where it is called
+    /// once more: nothing where that is another module, as a parameter shows, or no such module is there.
+    pub(super) fn first_call(&self, module: &str) -> Option<String> {
+        let mut first = String::with_capacity(module.len());
+        let mut is_again = false;
+        let (mut end, mut dot) = (0, "");
+        for part in module.split('.') {
+            end += part.len() + dot.len();
+            first.push_str(dot);
+            let begin = first.len();
+            first.push_str(part);
+            if let Some(stem) = unnumbered(part)
+                && !self.owners.contains(&module[..end])
+            {
+                first.truncate(begin + stem.len());
+                match self.inner.contains(&first) || self.operators.contains_key(&first) {
+                    true => is_again = true,
+                    false => first.push_str(&part[stem.len()..]),
+                }
+            }
+            dot = ".";
+        }
+        is_again.then_some(first)
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) fn unmerged(name: &str) -> &str {
 }
 
 /// What stands before `_N`.
-fn unnumbered(name: &str) -> Option<&str> {
+pub(super) fn unnumbered(name: &str) -> Option<&str> {
     let (stem, number) = name.rsplit_once('_')?;
     is_number(number).then_some(stem)
 }
@@ -46,7 +46,12 @@ pub(super) fn owner(name: &str) -> Option<&str> {
 
 /// A module's weight.
 pub(super) fn weight_of(module: &str) -> String {
-    if module.is_empty() { "weight".to_owned() } else { format!("{module}.weight") }
+    parameter_of(module, "weight")
+}
+
+/// A parameter of a module, which may be the outermost.
+pub(super) fn parameter_of(module: &str, attribute: &str) -> String {
+    if module.is_empty() { attribute.to_owned() } else { format!("{module}.{attribute}") }
 }
 
 #[cfg(test)]

@@ -13,11 +13,8 @@ pub(super) enum Class {
     Linear,
     /// `torch.nn.Embedding`.
     Embedding,
-    /// A convolution of `torch.nn`.
-    Conv,
-    /// `transformers.pytorch_utils.Conv1D`, the layer of GPT-2: its weight is [in, out].
-    Conv1D,
-    /// Any other.
+    /// Any other. The layer of GPT-2 (`transformers.pytorch_utils.Conv1D`) has a weight that is [in, out], which is
+    /// multiplied by as it is and so keeps its name.
     Other,
 }
 
@@ -43,9 +40,7 @@ fn noted(step: &Step<'_>) -> Option<Scope> {
     let (class, _) = last_two(step.notes.classes)?;
     let class = match class {
         _ if class.starts_with("torch.nn.modules.linear.") && class.ends_with("Linear") => Class::Linear,
-        _ if class.starts_with("torch.nn.modules.conv.") => Class::Conv,
         "torch.nn.modules.sparse.Embedding" => Class::Embedding,
-        "transformers.pytorch_utils.Conv1D" => Class::Conv1D,
         _ => Class::Other,
     };
     Some(Scope { module: module.to_owned(), class: Some(class) })
@@ -66,34 +61,72 @@ fn unquoted(text: &str) -> Option<(&str, &str)> {
     text.strip_suffix('\'')?.rsplit_once('\'')
 }
 
-/// From `/model/layers.0/mlp/up_proj/MatMul`: the way to the module, then the operator.
+/// From `/model/layers.0/mlp/up_proj/MatMul`: the way to the module, then the operator. A module that is one of a list
+/// is called `layers.0`, after the list; where the list is a module that was called itself (`/seq/seq.0/MatMul`), it
+/// stands there twice.
 fn named(name: &str) -> Option<Scope> {
     let rest = name.strip_prefix('/')?;
     let Some((way, _)) = rest.rsplit_once('/') else {
         return Some(Scope { module: String::new(), class: None });
     };
-    if way.len() > MAX_BYTES || way.split('/').any(str::is_empty) {
+    if way.len() > MAX_BYTES {
         return None;
     }
-    Some(Scope { module: way.replace('/', "."), class: None })
+    let mut module = String::with_capacity(way.len());
+    let mut before = "";
+    for component in way.split('/') {
+        let place = component.strip_prefix(before).filter(|_| !before.is_empty());
+        let place = place.and_then(|rest| rest.strip_prefix('.')).filter(|rest| is_place(rest));
+        match (component, place) {
+            ("", _) => return None,
+            (_, Some(place)) => module.extend([".", place]),
+            (_, None) if module.is_empty() => module.push_str(component),
+            (_, None) => module.extend([".", component]),
+        }
+        before = component;
+    }
+    Some(Scope { module, class: None })
 }
 
-/// The parameter that an operation takes as its argument of this number, where it is one of these operations: an
-/// attribute of the module itself.
+/// Whether this is where something stands in lists: `3`, or `3.1` of one in another.
+fn is_place(text: &str) -> bool {
+    text.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// An operation's argument of this number: of `call_function[target=torch.ops.aten.linear.default](args = (%x, %y), …)`
+/// `y` is number 1 of `linear`.
+fn argument<'a>(operation: &'a str, target: &str, number: usize) -> Option<&'a str> {
+    let (_, call) = operation.split_once("[target=torch.ops.aten.")?;
+    let rest = call.strip_prefix(target)?.strip_prefix('.')?;
+    let (_, arguments) = rest.split_once("(args = (")?;
+    let argument = arguments.split(", ").nth(number)?.strip_prefix('%')?;
+    Some(argument.trim_end_matches([')', ',']))
+}
+
+/// Whether an operation multiplies by a parameter, or one that is no more than turned over, and by nothing that was
+/// computed of it.
+pub(super) fn multiplies_by_parameter(operation: &str) -> bool {
+    let is_turn = |argument: &str| {
+        let stem = argument.rsplit_once('_').map_or(argument, |(stem, _)| stem);
+        matches!(stem, "t" | "permute" | "transpose")
+    };
+    argument(operation, "linear", 1).is_some_and(|argument| argument.starts_with("p_"))
+        || [("mm", 1), ("matmul", 1), ("addmm", 2)]
+            .into_iter()
+            .any(|(target, number)| argument(operation, target, number).is_some_and(is_turn))
+}
+
+/// The attribute of the module itself that an operation takes as its argument of this number.
 ///
-/// Parameters stand in `call_function[target=torch.ops.aten.linear.default](args = (%x, %p_model_norm_weight), …)` under
-/// their names with `_` for dots, in small letters: what is behind the module's own is the attribute, if that has none.
+/// Parameters stand there under their names with `_` for dots, in small letters, behind `p_`: what follows the module's
+/// own is the attribute, if that has none.
 pub(super) fn attribute<'a>(
     operation: &'a str,
     module: &str,
     target: &str,
     number: usize,
 ) -> Option<&'a str> {
-    let (_, call) = operation.split_once("[target=torch.ops.aten.")?;
-    let (found, rest) = call.split_once('.')?;
-    let (_, arguments) = rest.split_once("(args = (")?;
-    let parameter = arguments.split(", ").nth(number)?.strip_prefix("%p_")?;
-    let parameter = parameter.trim_end_matches([')', ',']);
+    let parameter = argument(operation, target, number)?.strip_prefix("p_")?;
     let attribute = match module {
         "" => parameter,
         _ => parameter.get(module.len()..)?.strip_prefix('_')?,
@@ -101,7 +134,17 @@ pub(super) fn attribute<'a>(
     let is_same =
         |(a, b): (u8, u8)| a.eq_ignore_ascii_case(&if b.is_ascii_alphanumeric() { b } else { b'_' });
     let is_own = parameter.bytes().zip(module.bytes()).all(is_same);
-    (found == target && is_own && !attribute.is_empty() && !attribute.contains('_')).then_some(attribute)
+    (is_own && !attribute.is_empty() && !attribute.contains('_')).then_some(attribute)
+}
+
+/// Whether an operation is noted and does not take a parameter of this name, which has no dot in it: names of what the
+/// exporter computed look so, and those of the outermost module's parameters.
+pub(super) fn takes_another(operation: &str, name: &str) -> bool {
+    let is_parameter = |rest: &str| {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        rest[..end].eq_ignore_ascii_case(name)
+    };
+    !operation.is_empty() && !name.contains('.') && !operation.split("%p_").skip(1).any(is_parameter)
 }
 
 #[cfg(test)]
@@ -119,6 +162,8 @@ mod tests {
         let module = |name: &str| scope_of(&step(name, "", "")).map(|scope| scope.module);
         assert_eq!(module("/model/layers.0/q_proj/MatMul").as_deref(), Some("model.layers.0.q_proj"));
         assert_eq!(module("/MatMul").as_deref(), Some(""));
+        assert_eq!(module("/layer1/layer1.0/layer1.0.2/conv/Conv").as_deref(), Some("layer1.0.2.conv"));
+        assert_eq!(module("/a/a/a.b/M").as_deref(), Some("a.a.a.b"));
         for name in ["", "MatMul_3", "a/b/MatMul", "//MatMul", "/a//MatMul"] {
             assert_eq!(module(name), None, "{name}");
         }
@@ -154,5 +199,28 @@ mod tests {
         }
         assert_eq!(attribute("", "a", "linear", 1), None);
         assert_eq!(attribute(&operation("p_a_weight"), "a", "embedding", 1), None);
+    }
+
+    #[test]
+    fn what_is_computed_is_no_parameter() {
+        let call = |target: &str, arguments: &str| {
+            multiplies_by_parameter(&format!(
+                "%y : call_function[target=torch.ops.aten.{target}.default](args = ({arguments}), kwargs = {{}})"
+            ))
+        };
+        assert!(call("linear", "%x, %p_a_weight") && call("linear", "%x, %p_a_weight, %p_a_bias"));
+        assert!(
+            call("mm", "%x, %t_3")
+                && call("addmm", "%p_b, %x, %permute")
+                && call("matmul", "%x, %transpose_1")
+        );
+        assert!(
+            !call("linear", "%x, %mul_3") && !call("mm", "%x, %mul") && !call("addmm", "%t, %x, %p_a_weight")
+        );
+        let takes =
+            |name: &str| takes_another("%y : call_function[target=a](args = (%x, %p_par, %p_w_1))", name);
+        assert!(takes("mul_2") && takes("pa") && !takes("par") && !takes("W_1") && !takes("a.mul_2"));
+        assert!(!takes_another("", "mul_2"));
+        assert!(!call("linear", "%x") && !call("bmm", "%x, %t") && !multiplies_by_parameter(""));
     }
 }

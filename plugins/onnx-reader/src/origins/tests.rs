@@ -95,6 +95,8 @@ fn find_in(mut whole: Message) -> String {
 }
 
 const LINEAR: &str = "torch.nn.modules.linear.Linear";
+const CALLED: &str =
+    "%l : call_function[target=torch.ops.aten.linear.default](args = (%x, %p_h_0_q_gate), kwargs = {})";
 
 #[test]
 fn the_way_to_a_linear_layer_is_its_weights_name() {
@@ -182,18 +184,18 @@ fn notes_say_what_a_module_is() {
             .noted("n", operator, &["x", "val_1"], ["h.0.q", class, operation])
             .find()
     };
-    assert_eq!(made("MatMul", LINEAR, ""), "val_1 = h.0.q.weight T");
-    assert_eq!(made("MatMul", "transformers.pytorch_utils.Conv1D", ""), "val_1 = h.0.q.weight");
-    assert_eq!(made("MatMul", "m.Router", ""), "val_1?");
-    let called = "%l : [num_users=1] = call_function[target=torch.ops.aten.linear.default](args = (%x, %p_h_0_q_gate), \
-                  kwargs = {})";
-    assert_eq!(made("MatMul", "m.Router", called), "val_1 = h.0.q.gate T");
-    let between = called.replace("%p_h_0_q_gate", "%mul_3");
-    assert_eq!(made("MatMul", "m.Router", &between), "val_1?");
-    assert_eq!(made("Conv", "torch.nn.modules.conv.Conv2d", ""), "val_1 = h.0.q.weight");
+    assert_eq!(made("MatMul", LINEAR, CALLED), "val_1 = h.0.q.weight T");
+    assert_eq!(made("MatMul", "m.Router", CALLED), "val_1 = h.0.q.gate T");
+    // What was computed of a parameter is none.
+    for class in [LINEAR, "m.Router"] {
+        assert_eq!(made("MatMul", class, &CALLED.replace("%p_h_0_q_gate", "%mul_3")), "val_1?");
+        assert_eq!(made("MatMul", class, ""), "val_1?");
+    }
+    assert_eq!(made("MatMul", "transformers.pytorch_utils.Conv1D", ""), "val_1?");
+    assert_eq!(made("Conv", "torch.nn.modules.conv.Conv2d", ""), "val_1?");
     // What takes it is no such operator.
-    assert_eq!(made("Gather", LINEAR, ""), "");
-    assert_eq!(made("Add", LINEAR, ""), "");
+    assert_eq!(made("Gather", LINEAR, CALLED), "");
+    assert_eq!(made("Add", LINEAR, CALLED), "");
 }
 
 #[test]
@@ -201,12 +203,12 @@ fn a_transpose_that_is_still_there_is_followed() {
     let made = |name: &str| {
         Made::default().tensor(name, &[6, 4]).node("t", "Transpose", &[name]).node("c", "Cast", &["t:0"])
     };
-    let noted = |name: &str| made(name).noted("n", "MatMul", &["x", "c:0"], ["q", LINEAR, ""]);
+    let noted = |name: &str| made(name).noted("n", "MatMul", &["x", "c:0"], ["q", LINEAR, CALLED]);
     assert_eq!(noted("val_1").find(), "val_1 = q.weight");
     assert_eq!(noted("q.weight").find(), "");
     // A name that was kept, and an order of axes that was not.
     let folded = Made::default().tensor("q.weight", &[4, 6]);
-    let folded = folded.noted("n", "MatMul", &["x", "q.weight"], ["q", LINEAR, ""]);
+    let folded = folded.noted("n", "MatMul", &["x", "q.weight"], ["q", LINEAR, CALLED]);
     assert_eq!(folded.find(), "q.weight = q.weight T");
     // One that multiplies by its weight as it is keeps its name, and has its axes as they were.
     let plain = Made::default().tensor("q.weight", &[4, 6]).node("/q/MatMul", "MatMul", &["x", "q.weight"]);
@@ -221,21 +223,21 @@ fn tied_weights_have_their_names_back() {
         .tensor("head.weight", &[6, 4])
         .tensor("val_2", &[4, 6])
         .noted("e", "Gather", &["head.weight", "x"], embedding)
-        .noted("h", "MatMul", &["e:0", "val_2"], ["head", LINEAR, ""]);
+        .noted("h", "MatMul", &["e:0", "val_2"], ["head", LINEAR, CALLED]);
     assert_eq!(tied.find(), "head.weight = head.weight, head.weight = embed.weight, val_2 = head.weight T");
     // Without a copy, it is both.
     let shared = Made::default()
         .tensor("head.weight", &[6, 4])
         .noted("e", "Gather", &["head.weight", "x"], embedding)
         .node("t", "Transpose", &["head.weight"])
-        .noted("h", "MatMul", &["e:0", "t:0"], ["head", LINEAR, ""]);
+        .noted("h", "MatMul", &["e:0", "t:0"], ["head", LINEAR, CALLED]);
     assert_eq!(shared.find(), "head.weight = head.weight, head.weight = embed.weight");
     // A name that nothing shows to be the model's is somebody's wish.
     let renamed = Made::default()
         .tensor("mine.weight", &[6, 4])
         .noted("e", "Gather", &["mine.weight", "x"], embedding)
         .tensor("val_2", &[4, 6])
-        .noted("h", "MatMul", &["e:0", "val_2"], ["head", LINEAR, ""]);
+        .noted("h", "MatMul", &["e:0", "val_2"], ["head", LINEAR, CALLED]);
     assert_eq!(renamed.find(), "val_2 = head.weight T");
 }
 
@@ -243,15 +245,16 @@ fn tied_weights_have_their_names_back() {
 fn one_weight_of_two_modules_has_both_names() {
     let found = Made::default()
         .tensor("val_1", &[4, 4])
-        .noted("a", "MatMul", &["x", "val_1"], ["a", LINEAR, ""])
-        .noted("b", "MatMul", &["x", "val_1"], ["b", LINEAR, ""])
+        .noted("a", "MatMul", &["x", "val_1"], ["a", LINEAR, CALLED])
+        .noted("b", "MatMul", &["x", "val_1"], ["b", LINEAR, CALLED])
         .find();
     assert_eq!(found, "val_1 = a.weight T, val_1 = b.weight T");
     // It cannot have been both ways at once.
     let found = Made::default()
         .tensor("val_1", &[4, 4])
-        .noted("a", "MatMul", &["x", "val_1"], ["a", LINEAR, ""])
-        .noted("b", "MatMul", &["x", "val_1"], ["b", "transformers.pytorch_utils.Conv1D", ""])
+        .node("t", "Transpose", &["val_1"])
+        .noted("a", "MatMul", &["x", "val_1"], ["a", LINEAR, CALLED])
+        .noted("b", "MatMul", &["x", "t:0"], ["b", LINEAR, CALLED])
         .find();
     assert_eq!(found, "val_1?");
 }
@@ -316,7 +319,7 @@ fn constants_in_functions_are_seen() {
     let mut inside = Message::default();
     inside.bytes(function::NAME, b"f");
     inside.message(function::NODE, constant);
-    let nodes = Made::default().noted("n", "MatMul", &["x", "val_1"], ["q", LINEAR, ""]);
+    let nodes = Made::default().noted("n", "MatMul", &["x", "val_1"], ["q", LINEAR, CALLED]);
     let mut whole = Message::default();
     whole.message(model::GRAPH, Made::default().0);
     // Nodes of a function stand under another number.
