@@ -58,13 +58,15 @@ impl Modules {
         modules
     }
 
-    /// The modules around one have others in them.
+    /// The modules around one have others in them. Around one that is known all are.
     fn add_around(&mut self, module: &str) {
-        for (at, _) in module.match_indices('.').chain((!module.is_empty()).then_some((0, ""))) {
-            if self.n_bytes <= MAX_BYTES && !self.inner.contains(&module[..at]) {
-                self.n_bytes += at;
-                self.inner.insert(module[..at].to_owned());
+        let outermost = (!module.is_empty()).then_some((0, ""));
+        for (at, _) in module.rmatch_indices('.').chain(outermost) {
+            if self.n_bytes > MAX_BYTES || self.inner.contains(&module[..at]) {
+                break;
             }
+            self.n_bytes += at;
+            self.inner.insert(module[..at].to_owned());
         }
     }
 
