@@ -23,6 +23,8 @@ pub(super) struct Modules {
     /// Those that have parameters, or others in them that do.
     owners: HashSet<String>,
     n_bytes: usize,
+    /// Whether all of them are here: there may be too many.
+    is_whole: bool,
 }
 
 impl Modules {
@@ -35,6 +37,9 @@ impl Modules {
                 modules.n_bytes += owner.len();
                 modules.owners.insert(owner.to_owned());
             }
+        }
+        if modules.n_bytes > MAX_BYTES {
+            return Modules::default();
         }
         modules.owners.extend(modules.inner.iter().cloned());
         for step in &program.steps {
@@ -55,6 +60,7 @@ impl Modules {
                 return Modules::default();
             }
         }
+        modules.is_whole = true;
         modules
     }
 
@@ -79,7 +85,7 @@ impl Modules {
 
     /// Whether a module has no other in it, as far as the document shows.
     pub(super) fn is_leaf(&self, module: &str) -> bool {
-        !self.inner.contains(module)
+        self.is_whole && !self.inner.contains(module)
     }
 
     /// Whether all that a module does is what a linear layer does.

@@ -346,3 +346,44 @@ fn hostile_graphs_are_looked_at_once() {
     }
     assert_eq!(made.find(), "val_1?");
 }
+
+/// Names of a depth that no model has make modules without number: then nothing is concluded from any.
+#[test]
+fn modules_without_number_say_nothing() {
+    let deep = |idx: usize| format!("{}bias", format!("a{idx}.").repeat(8000));
+    let made = |n: usize| {
+        let made = Made::default().tensor("12", &[4, 4]).tensor("q.bias", &[4]);
+        let made =
+            made.node("MatMul_3", "MatMul", &["x", "12"]).node("Add_4", "Add", &["q.bias", "MatMul_3:0"]);
+        (0..n).fold(made, |made, idx| made.tensor(&deep(idx), &[1]))
+    };
+    assert_eq!(made(0).find(), "12 = q.weight T");
+    assert_eq!(made(3).find(), "12?");
+}
+
+#[test]
+fn a_module_that_is_called_again_is_no_other() {
+    let made = |inputs: &[&str]| {
+        Made::default()
+            .tensor("onnx::MatMul_1", &[4, 4])
+            .tensor("onnx::MatMul_2", &[4, 4])
+            .node("/q/MatMul", "MatMul", &["x", "onnx::MatMul_1"])
+            .node("/q_1/MatMul", "MatMul", inputs)
+    };
+    assert_eq!(made(&["x", "onnx::MatMul_1"]).find(), "onnx::MatMul_1 = q.weight T");
+    // A copy of it, or another module's: only a parameter tells.
+    let two = || made(&["x", "onnx::MatMul_2"]);
+    assert_eq!(two().find(), "onnx::MatMul_1 = q.weight T, onnx::MatMul_2?");
+    let add = |bias: &str| two().tensor(bias, &[4]).node("/q_1/Add", "Add", &[bias, "/q_1/MatMul:0"]).find();
+    assert_eq!(add("q.bias"), "onnx::MatMul_1 = q.weight T, onnx::MatMul_2 = q.weight T");
+    assert_eq!(add("q_1.bias"), "onnx::MatMul_1 = q.weight T, onnx::MatMul_2 = q_1.weight T");
+}
+
+#[test]
+fn notes_tell_what_was_computed_from_what_has_a_short_name() {
+    let made = |name: &str| {
+        let notes = ["q", "m.Q", "%l : call_function[target=torch.ops.aten.mm.default](args = (%x, %p_w))"];
+        Made::default().tensor(name, &[4, 4]).noted("n", "MatMul", &["x", name], notes).find()
+    };
+    assert_eq!((made("mul_2"), made("w")), ("mul_2?".to_owned(), String::new()));
+}
