@@ -6,9 +6,10 @@ use crate::folder::{self, FolderContent};
 use crate::job::Context;
 use crate::json::{self, Object};
 use crate::open::Opened;
+use crate::originals::Originals;
 use crate::values::Values;
 use crate::{metadata, pick};
-use modelferry_core::graph::{Graph, Origin};
+use modelferry_core::graph::Origin;
 use modelferry_core::inputs::Inputs;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
@@ -17,7 +18,7 @@ use modelferry_core::{DType, Error, ErrorKind, Result};
 use modelferry_engine::{Statistics, TensorStats};
 use modelferry_transform::{Edits, Glob};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 
 /// Order of the tensors listed.
@@ -112,34 +113,6 @@ pub struct Inspection {
     pub values: Vec<Values>,
     /// What the tensors of a graph were before its export, where there is one.
     pub originals: Option<Originals>,
-}
-
-/// What the tensors of a graph were before its export.
-pub struct Originals {
-    /// As far as its reader has found it, by tensor.
-    pub known: BTreeMap<TensorIdx, Vec<Origin>>,
-    /// Weights of which nothing shows it.
-    pub nameless: BTreeSet<TensorIdx>,
-}
-
-impl Originals {
-    fn new(graph: &Graph) -> Originals {
-        let mut known: BTreeMap<TensorIdx, Vec<Origin>> = BTreeMap::new();
-        for origin in &graph.origins {
-            known.entry(origin.tensor).or_default().push(origin.clone());
-        }
-        Originals { known, nameless: graph.nameless.iter().copied().collect() }
-    }
-
-    /// Whether anything is to be said.
-    pub fn is_any(&self) -> bool {
-        !self.known.is_empty() || !self.nameless.is_empty()
-    }
-
-    /// What a tensor was.
-    pub fn of(&self, idx: TensorIdx) -> &[Origin] {
-        self.known.get(&idx).map(Vec::as_slice).unwrap_or_default()
-    }
 }
 
 /// What `convert` would take of a model where nothing else is asked for.

@@ -15,6 +15,7 @@ pub mod job;
 pub mod json;
 pub mod metadata;
 pub mod open;
+pub mod originals;
 pub mod pick;
 pub mod report;
 pub mod values;
