@@ -10,7 +10,7 @@ use modelferry_core::plugin::Shards;
 use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
 use modelferry_transform::quantize::{Preset, Quantize, WRITTEN};
-use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties, is_castable};
+use modelferry_transform::{Edits, Glob, Names, Rename, StripPrefix, Ties, is_castable};
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -68,6 +68,7 @@ fn convert(options: &Declared) -> Command {
         .arg(list("include", "GLOB", "Take only these tensors, by source name"))
         .arg(list("exclude", "GLOB", "Leave these tensors out, by source name"))
         .arg(list("rename", "REGEX=REPL", "Rewrite names, in order; $1 stands for a group"))
+        .arg(text("names", "WHICH", "Names of a graph's tensors: original, as before its export, or graph [default: original]"))
         .arg(text("strip-prefix", "PREFIX|none", "Cut off names [default: prefixes of wrappers such as module.]"))
         .arg(text("ties", "WHAT", "Two names for one storage: auto, keep, drop, copy [default: auto]"))
         .arg(text("shard-size", "SIZE|none|keep", "Split into files of at most SIZE (5GB), or as the source is"))
@@ -290,6 +291,10 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
         },
         select: get(matches, "select").map(str::to_owned),
         keep_optimizer: matches.get_flag("keep-optimizer"),
+        names: match get(matches, "names") {
+            None => Names::Auto,
+            Some(name) => choice("names", name, &[("original", Names::Original), ("graph", Names::Graph)])?,
+        },
         include: globs(matches, "include")?,
         exclude: globs(matches, "exclude")?,
         strip_prefix: match get(matches, "strip-prefix") {

@@ -7,8 +7,10 @@ use clap::ArgMatches;
 use modelferry_convert::fold::Fold;
 use modelferry_convert::folder::FolderContent;
 use modelferry_convert::inspect::{Fate, Inspection, Request, Sort, inspect};
+use modelferry_convert::originals::Originals;
 use modelferry_convert::values::{Number, Values};
 use modelferry_convert::{Opened, codes, open, pick};
+use modelferry_core::graph::Origin;
 use modelferry_core::model::Value as Metadata;
 use modelferry_core::{Error, Result};
 use std::io::{self, Write};
@@ -140,6 +142,14 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
             }
         }
     }
+    if let Some(originals) = found.originals.as_ref().filter(|found| found.is_any()) {
+        let (known, nameless) = (originals.known.len() as u64, originals.nameless.len() as u64);
+        let unknown = match nameless {
+            0 => String::new(),
+            n => format!(", {} without a name of its own", plural(n, "weight")),
+        };
+        writeln!(out, "names     {} had others before the export{unknown}", plural(known, "tensor"))?;
+    }
     for fate in &found.fates {
         writeln!(out, "          to {}: {}", fate.format, fate_text(fate))?;
     }
@@ -247,6 +257,9 @@ fn write_tensors(opened: &Opened, found: &Inspection, out: &mut dyn Write) -> io
         if let Some(codes) = coded.get(&idx) {
             write!(out, "  {}", printable(&codes::text(&opened.model, codes)))?;
         }
+        if let Some(originals) = &found.originals {
+            write_original(originals, idx, out)?;
+        }
         if let Some(stats) = found.stats.as_ref().and_then(|stats| stats.get(position)) {
             match stats {
                 None => write!(out, "  no statistics for this type")?,
@@ -265,6 +278,22 @@ fn write_tensors(opened: &Opened, found: &Inspection, out: &mut dyn Write) -> io
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// What a tensor of a graph was before its export, or that nothing shows it.
+fn write_original(originals: &Originals, idx: usize, out: &mut dyn Write) -> io::Result<()> {
+    let text = |origin: &Origin| match origin.axes.is_empty() {
+        true => printable(&origin.name),
+        false => format!("{}, axes {:?}", printable(&origin.name), origin.axes),
+    };
+    let was: Vec<String> = originals.of(idx).iter().map(text).collect();
+    if !was.is_empty() {
+        write!(out, "  was {}", was.join(" and "))?;
+    }
+    match originals.nameless.contains(&idx) {
+        true => write!(out, "  its own name is not known"),
+        false => Ok(()),
+    }
 }
 
 fn short_number(value: f64) -> String {

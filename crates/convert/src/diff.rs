@@ -153,6 +153,8 @@ fn entry_json(entry: &Entry) -> Value {
 /// included). With one, values are compared as numbers whatever their types, and a difference of type alone does not
 /// count; block-quantized types are compared by the numbers they stand for.
 pub fn diff(cx: &Context<'_>, a: &mut Opened, b: &mut Opened, closeness: Closeness) -> Result<Difference> {
+    a.restore_like(cx, &b.model)?;
+    b.restore_like(cx, &a.model)?;
     let mut found = Difference { is_same_order: true, ..Difference::default() };
     let pairs = pair_up(&a.model, &b.model, &mut found);
     found.metadata = metadata_changes(&a.model, &b.model);

@@ -107,6 +107,7 @@ pub fn loss(loss: &Loss) -> Value {
         "kind": loss.kind.name(),
         "subject": loss.subject,
         "renamed": loss.renamed,
+        "axes": loss.axes,
         "detail": loss.detail,
         "phase": match loss.phase { Phase::Declared => "declared", Phase::Observed => "observed" },
         "asked": loss.asked,

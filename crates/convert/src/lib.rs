@@ -16,6 +16,7 @@ pub mod job;
 pub mod json;
 pub mod metadata;
 pub mod open;
+pub mod originals;
 pub mod pick;
 pub mod report;
 pub mod values;

@@ -10,11 +10,11 @@ use crate::{capabilities, metadata, pick, policy, readback, weights};
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{LayoutRequest, Reader};
+use modelferry_core::plugin::{LayoutRequest, Reader, WriterInfo};
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
 use modelferry_engine::{Plan, Seen, Source, execute};
-use modelferry_transform::{Target, Ties};
+use modelferry_transform::{Names, Target, Ties};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -56,7 +56,12 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let keeps_graph = model.graph.as_ref().is_some_and(|graph| target.tensors().carries_graph(graph.dialect));
     let keeping = Target { ties: target.tensors().ties, keeps_graph };
     let given = giver.as_mut().map(|giver| &mut giver.weights);
-    let result = modelferry_transform::apply(model, &job.edits, given, keeping, &mut host);
+    let names = original_names(&mut model, job.edits.names, target.tensors(), &mut host);
+    let result = names.and_then(|(losses, nameless)| {
+        report.losses.extend(losses);
+        report.nameless = nameless;
+        modelferry_transform::apply(model, &job.edits, given, keeping, &mut host)
+    });
     if let Some(giver) = giver {
         report.asked.extend(giver.traces.asked);
         report.losses.extend(giver.losses);
@@ -69,6 +74,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     report.asked.append(&mut traces.asked);
     let (mut model, losses) = result?;
     report.losses.extend(losses);
+    report.keep_nameless(&model);
     report.losses.extend(config.report(&mut model, info.config));
     report.losses.extend(metadata::fit(&mut model.metadata, target.tensors().metadata));
     report.n_tensors = model.tensors.len() as u64;
@@ -85,7 +91,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
     let (layout, losses) = result.map_err(|error| error.format(info.format))?;
     check_ties(&losses, job.edits.ties).map_err(|error| error.format(info.format))?;
     report.losses.extend(losses);
-    report.notes.clone_from(&layout.notes);
+    report.notes.extend(layout.notes.iter().cloned());
     report.links = layout.links.iter().map(|link| (link.path.clone(), link.n_tensors)).collect();
     layout.validate(&view).map_err(|error| error.format(info.format))?;
     report.files = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
@@ -159,6 +165,31 @@ fn check_ties(losses: &[Loss], wish: Ties) -> Result<()> {
             .found(&loss.detail)
             .hint("pass --ties copy or --ties drop")),
     }
+}
+
+/// Gives the tensors of a program that is not carried the names that they had before it was exported, unless they are to
+/// keep the program's. Returns what was changed, and the names of weights that it could not be told of.
+fn original_names(
+    model: &mut Model,
+    wish: Names,
+    target: &WriterInfo,
+    host: &mut EngineHost<'_>,
+) -> Result<(Vec<Loss>, Vec<String>)> {
+    let Some(dialect) = model.graph.as_ref().map(|graph| graph.dialect) else { return Ok((vec![], vec![])) };
+    match wish {
+        Names::Original if target.carries_graph(dialect) => {
+            return Err(Error::usage(
+                "--names original: the output keeps the graph, which has names of its own",
+            )
+            .format(target.format));
+        }
+        Names::Auto | Names::Original if !target.carries_graph(dialect) => {}
+        _ => return Ok((vec![], vec![])),
+    }
+    let losses = modelferry_transform::restore(model, wish == Names::Original, host)?;
+    let nameless = model.graph.iter().flat_map(|graph| &graph.nameless);
+    let nameless = nameless.filter_map(|&idx| model.tensors.get(idx)).map(|tensor| tensor.name.clone());
+    Ok((losses, nameless.collect()))
 }
 
 /// The reader that `--verify` reads the output with.

@@ -3,8 +3,11 @@
 use crate::host::Asked;
 use crate::json::{self, Failure, Object};
 use modelferry_core::DType;
+use modelferry_core::error::listed;
 use modelferry_core::loss::Loss;
+use modelferry_core::model::Model;
 use serde_json::{Value, json};
+use std::collections::HashSet;
 use std::io;
 
 /// The account of one conversion, filled as it goes: on failure it holds what was known until then.
@@ -38,6 +41,8 @@ pub struct Report {
     pub bytes: u64,
     /// Everything dropped, rounded, renamed or re-laid-out.
     pub losses: Vec<Loss>,
+    /// Weights that are written under names of an exporter, for nothing shows what they were called before.
+    pub nameless: Vec<String>,
     /// What quantization did to each tensor, once it is done.
     pub quantized: Vec<Quantized>,
     /// What else a person should know about the output.
@@ -82,6 +87,20 @@ impl Quantized {
 }
 
 impl Report {
+    /// Leaves of the nameless weights those that are still there under their names, and notes them.
+    pub(crate) fn keep_nameless(&mut self, model: &Model) {
+        let names: HashSet<&str> = model.tensors.iter().map(|tensor| &*tensor.name).collect();
+        self.nameless.retain(|name| names.contains(&**name));
+        let n = self.nameless.len();
+        if n > 0 {
+            let (what, have) = if n == 1 { ("weight", "has") } else { ("weights", "have") };
+            let shown = listed(self.nameless.iter().cloned());
+            self.notes.push(format!(
+                "{n} {what} {have} an exporter's name, for the graph does not show theirs: {shown}"
+            ));
+        }
+    }
+
     /// Writes the report as one JSON object, with the error that ended the run if one did.
     pub fn write_json(&self, out: &mut dyn io::Write, failure: Option<Failure<'_>>) -> io::Result<()> {
         let mut object = Object::begin(out)?;
@@ -102,6 +121,7 @@ impl Report {
         object.list("links", self.links.iter().map(link))?;
         object.field("removed", self.stale.as_slice())?;
         object.list("losses", self.losses.iter().map(json::loss))?;
+        object.field("nameless", self.nameless.as_slice())?;
         object.list("quantized", self.quantized.iter().map(quantized))?;
         object.field("notes", &self.notes)?;
         let asked = |asked: &Asked| json!({"question": asked.question, "answer": asked.answer});

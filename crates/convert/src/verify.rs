@@ -180,6 +180,7 @@ fn compare(
     found: &mut Verification,
 ) -> Result<()> {
     let mut against = Against { files: files(source), format: source.reader.format, ..Against::default() };
+    source.restore_like(cx, &opened.model)?;
     against.is_stripped = strip_wrappers(cx, &opened.model, source)?;
     let format = opened.reader.format;
     let failed = |kind, name: &str, error: Error| Failed {

@@ -41,7 +41,8 @@ pub enum LossKind {
     Graph,
     /// A file of the model's folder is not written, or as another.
     Asset,
-    /// The bytes of a tensor were column-major or foreign-endian and are written row-major and little-endian.
+    /// The bytes of a tensor were column-major or foreign-endian and are written row-major and little-endian; or its axes
+    /// stood in another order, and are written in that of the model.
     Layout,
 }
 
@@ -145,6 +146,8 @@ pub struct Loss {
     pub subject: String,
     /// Under which name it is written, where that is another.
     pub renamed: Option<String>,
+    /// Axis `k` of what is written is axis `axes[k]` of the source's tensor. Empty: they are as they were.
+    pub axes: Box<[u8]>,
     /// What became of it, for a person.
     pub detail: String,
     /// When it was known.
@@ -157,7 +160,15 @@ impl Loss {
     /// A loss known from the plan that nobody asked for.
     pub fn declared(kind: LossKind, subject: impl Into<String>, detail: impl Into<String>) -> Loss {
         let (subject, detail) = (subject.into(), detail.into());
-        Loss { kind, subject, renamed: None, detail, phase: Phase::Declared, asked: false }
+        Loss {
+            kind,
+            subject,
+            renamed: None,
+            axes: Box::default(),
+            detail,
+            phase: Phase::Declared,
+            asked: false,
+        }
     }
 
     /// A loss seen in the values.
@@ -170,6 +181,12 @@ impl Loss {
         let to = to.into();
         let detail = format!("{why}, written as {to:?}");
         Loss { renamed: Some(to), ..Loss::declared(LossKind::Name, from, detail) }
+    }
+
+    /// A tensor whose axes are written in another order than they have in the source, by the name it is written under.
+    pub fn turned(subject: impl Into<String>, axes: Box<[u8]>) -> Loss {
+        let detail = format!("an exporter turned it over, axes {axes:?} of the graph's tensor are written");
+        Loss { axes, ..Loss::declared(LossKind::Layout, subject, detail) }
     }
 
     /// The same loss, asked for by an option.

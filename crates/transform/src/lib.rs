@@ -9,8 +9,12 @@
 //! embedding, and whether it is quantized in its own way. A cast changes the type that the config names; of that the
 //! caller, who knows whether a config is written at all, makes a loss.
 //!
+//! Before that, [`restore`] gives the tensors of a program that the target does not carry the names they had before it
+//! was exported, so that all patterns are about those.
+//!
 //! The result is a pure function of model, edits and the answers of the host. The one question asked is whether two
-//! tied tensors that are not the same node hold the same bytes, and only before one of them is dropped.
+//! tensors of one storage or one name that are not the same node hold the same bytes, and only before one of them is
+//! dropped.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +24,7 @@ mod edits;
 mod glob;
 mod graph;
 mod names;
+mod originals;
 pub mod quantize;
 mod quantized;
 mod select;
@@ -28,8 +33,9 @@ mod tree;
 mod weights;
 
 pub use dtype::{holds_floats, is_castable};
-pub use edits::{Edits, Rename, StripPrefix, Ties};
+pub use edits::{Edits, Names, Rename, StripPrefix, Ties};
 pub use glob::Glob;
+pub use originals::restore;
 pub use select::select;
 pub use weights::Weights;
 

@@ -9,9 +9,9 @@ use modelferry_core::plugin::{Answer, Query};
 use modelferry_core::tree::Part;
 use modelferry_core::{DType, ErrorKind};
 
-struct NoHost {
-    limits: Limits,
-    equal: Option<bool>,
+pub(crate) struct NoHost {
+    pub(crate) limits: Limits,
+    pub(crate) equal: Option<bool>,
 }
 
 impl Host for NoHost {

@@ -128,6 +128,7 @@ fn drop_heads(model: &mut Model, host: &mut dyn Host, losses: &mut Vec<Loss>) ->
     Ok(())
 }
 
+/// Whether two expressions give the same bytes.
 pub(crate) fn is_equal(model: &Model, a: NodeId, b: NodeId, host: &mut dyn Host) -> Result<bool> {
     if a == b {
         return Ok(true);

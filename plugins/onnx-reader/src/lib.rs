@@ -6,6 +6,7 @@
 
 mod codes;
 mod external;
+mod origins;
 mod reader;
 mod tensors;
 

@@ -2,6 +2,7 @@
 
 use crate::codes::codes;
 use crate::external::Files;
+use crate::origins::{self, Origins};
 use crate::tensors;
 use modelferry_core::expr::NodeId;
 use modelferry_core::graph::{Binding, Graph};
@@ -45,6 +46,10 @@ impl Reader for OnnxReader {
         let mut model = Model::default();
         let mut files = Files::new(inputs);
         let mut bindings = Vec::with_capacity(document.tensors.len());
+        // A graph of ours that computes nothing is made again from the tensors.
+        let is_ours = document.producer == PRODUCER;
+        let has_graph = !is_ours || document.summary != Summary::default();
+        let origins = if has_graph { origins::find(&document) } else { Origins::default() };
         for found in document.tensors {
             let place = |error: Error| error.file(inputs.name(root)).tensor(&found.name);
             let (dtype, data): (_, NodeId) = (
@@ -61,16 +66,14 @@ impl Reader for OnnxReader {
         }
         files.finish(&mut model);
         model.codes = codes(&model, &document.codes);
-        // A graph of ours that computes nothing is made again from the tensors.
-        let is_ours = document.producer == PRODUCER;
-        if !is_ours || document.summary != Summary::default() {
+        if has_graph {
             model.graph = Some(Graph {
                 dialect: DIALECT,
                 body: document.body.into(),
                 bindings,
                 parts: parts(&document.summary),
-                origins: vec![],
-                nameless: vec![],
+                origins: origins.known,
+                nameless: origins.nameless,
             });
         }
         let mut entries = vec![];
