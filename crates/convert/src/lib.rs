@@ -24,6 +24,7 @@ mod capabilities;
 mod config;
 mod host;
 mod importance;
+mod naming;
 mod pipeline;
 mod policy;
 mod readback;

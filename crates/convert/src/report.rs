@@ -44,6 +44,9 @@ pub struct Report {
     pub is_dry_run: bool,
     /// Tensors read back and compared.
     pub n_verified: Option<usize>,
+    /// One account for each of several outputs of one run. What stands above of tensors, files and bytes is their sum
+    /// then, and of losses and the like there is nothing: each output has its own.
+    pub outputs: Vec<Report>,
 }
 
 /// A quantized tensor beside its source.
@@ -67,6 +70,16 @@ impl Quantized {
 }
 
 impl Report {
+    /// Adds up what several outputs have.
+    pub(crate) fn sum_up(&mut self) {
+        for own in &self.outputs {
+            self.n_tensors = self.n_tensors.saturating_add(own.n_tensors);
+            self.n_elements = self.n_elements.saturating_add(own.n_elements);
+            self.bytes = self.bytes.saturating_add(own.bytes);
+            self.files.extend(own.files.iter().cloned());
+        }
+    }
+
     /// Writes the report as one JSON object, with the error that ended the run if one did.
     pub fn write_json(&self, out: &mut dyn io::Write, failure: Option<Failure<'_>>) -> io::Result<()> {
         let mut object = Object::begin(out)?;
@@ -76,6 +89,18 @@ impl Report {
         object.field("from", self.from)?;
         object.field("to", self.to)?;
         object.field("dry_run", self.is_dry_run)?;
+        self.write_fields(&mut object)?;
+        if !self.outputs.is_empty() {
+            object.objects("outputs", self.outputs.iter(), &mut |own, object| {
+                object.field("output", own.output.as_str())?;
+                own.write_fields(object)
+            })?;
+        }
+        object.end()
+    }
+
+    /// What is said of one output.
+    fn write_fields(&self, object: &mut Object<'_>) -> io::Result<()> {
         object.field("n_tensors", self.n_tensors)?;
         object.field("n_elements", self.n_elements)?;
         object.field("bytes", self.bytes)?;
@@ -88,8 +113,7 @@ impl Report {
         object.field("notes", &self.notes)?;
         let asked = |asked: &Asked| json!({"question": asked.question, "answer": asked.answer});
         object.list("questions", self.asked.iter().map(asked))?;
-        object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))?;
-        object.end()
+        object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))
     }
 }
 

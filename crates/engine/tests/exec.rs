@@ -16,7 +16,7 @@ use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::io::fault::FaultIo;
 use modelferry_engine::io::{Io, OsIo};
 use modelferry_engine::publish::Replace;
-use modelferry_engine::{Control, Plan, Settings, execute};
+use modelferry_engine::{Control, Part, Plan, Settings, execute};
 use modelferry_kernels::crc::crc32;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,9 +44,8 @@ fn run(
     let inputs = DiskInputs::open(Arc::clone(&io), input).unwrap();
     layout.validate(&ModelView::new(model, &Limits::default()).unwrap()).unwrap();
     let plan = Plan {
-        model,
+        parts: &[Part { model, layout }],
         inputs: &inputs,
-        layout,
         output,
         is_folder: false,
         replace: Replace::Force,
@@ -140,9 +139,8 @@ fn a_wrong_claim_publishes_nothing() {
     let io: Arc<dyn Io> = Arc::new(OsIo);
     let inputs = DiskInputs::open(Arc::clone(&io), &input).unwrap();
     let plan = Plan {
-        model: &model,
+        parts: &[Part { model: &model, layout: &layout }],
         inputs: &inputs,
-        layout: &layout,
         output: &dir.join("out"),
         is_folder: false,
         replace: Replace::Refuse,

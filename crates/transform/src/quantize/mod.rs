@@ -31,6 +31,9 @@ use std::sync::Arc;
 pub struct Quantize {
     /// The mixture that chooses for tensors that `types` does not name.
     pub preset: Option<Preset>,
+    /// Whether every tensor that the mixture would choose a type for gets the preset's own, as by llama-quantize's
+    /// switch of that name: `types` still rule, and so do fallbacks of rows that do not fit.
+    pub pure: bool,
     /// Target names and the type that their tensors get; of several that match, the first counts.
     pub types: Vec<(Glob, DType)>,
     /// How much the columns of each tensor matter.
@@ -86,10 +89,13 @@ const WEIGHTED: &[DType] = &[
 /// Per tensor, the type that it gets if that is another than it has. Tensors that are `kept` and those that hold no
 /// floats get none.
 ///
-/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing and for an importance matrix
-/// that nothing needs; [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a type that has no quantizer, or
+/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing, and for an importance matrix
+/// or [`pure`](Quantize::pure) that nothing needs; [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a type that has no quantizer, or
 /// none without importance; those of [`choose`].
 pub(crate) fn plan(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Vec<Option<Choice>>> {
+    if wanted.pure && wanted.preset.is_none() {
+        return Err(Error::usage("--pure: there is no mixture to do without").hint("pass --quantize"));
+    }
     if !wanted.is_asked() {
         return match wanted.importance {
             None => Ok(vec![None; model.tensors.len()]),
@@ -101,7 +107,7 @@ pub(crate) fn plan(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Ve
     let named = by_name(model, wanted)?;
     let choices = match wanted.preset {
         Some(preset) => {
-            let rules = Rules { preset, pure: false, has_matrix: wanted.importance.is_some() };
+            let rules = Rules { preset, pure: wanted.pure, has_matrix: wanted.importance.is_some() };
             let sources: Vec<Source<'_>> = (model.tensors.iter().zip(&named))
                 .map(|(tensor, &wanted)| Source {
                     name: &tensor.name,
