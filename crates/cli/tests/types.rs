@@ -142,11 +142,15 @@ fn the_source_is_read_once_and_the_bytes_are_those_of_as_many_runs() {
             let name = format!("{} {threads} {memory}", input.display());
 
             let (read, len) = (io.n_bytes_read(), fs::metadata(&input).unwrap().len());
-            // What it takes to know the file is read before, at most 64 KiB at a time.
+            // What it takes to know the file is read before; checksums cover heads of arrays, which each output looks at.
             let head = FaultIo::new(OsIo, |_| None);
             let dry = Job { dry_run: true, ..job.clone() };
             run(Arc::new(head.clone()), &settings, &dry).unwrap();
-            assert!(read - head.n_bytes_read() <= len, "{name}: {read} bytes of {len} were read");
+            assert!(
+                read <= len + 2 * head.n_bytes_read(),
+                "{name}: {read} - {} bytes of {len}",
+                head.n_bytes_read()
+            );
             assert!(len < 2_000_000 || read * 100 <= len * 105, "{name}: {read} bytes of {len} were read");
             assert_eq!(report.outputs.len(), 3, "{name}");
             for ((own, preset), (bytes, alone)) in report.outputs.iter().zip(TYPES).zip(&expected) {

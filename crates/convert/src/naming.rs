@@ -46,7 +46,7 @@ pub(crate) fn check(output: &Path, presets: &[Preset], edits: &Edits, in_folder:
                 .hint("write {type} in the file's name alone"));
         }
     }
-    if is_placed && presets.is_empty() && label(edits, None).is_none() {
+    if is_placed && presets.is_empty() && label(edits, edits.quantize.preset).is_none() {
         return Err(at_fault("{type} in the output's name stands for a type, and none is asked for")
             .hint("pass --quantize or --dtype"));
     }

@@ -34,7 +34,7 @@ pub(super) struct Place {
 }
 
 /// Ranges begin at multiples of this: of every number of elements that a block has, and of those that fill bytes.
-const ALIGNMENT: u64 = 256;
+pub(super) const ALIGNMENT: u64 = 256;
 
 impl SharedTensor {
     /// The tensors that several parts have, in the order of the first; parts leave them out of their own tasks.
@@ -85,7 +85,8 @@ impl SharedTensor {
             let tensor = &job.model().tensors[*idx];
             let fact = job.evaluator.facts[tensor.data];
             shared.n_elements = tensor.n_elements();
-            shared.in_order |= fact.sequential && !job.is_staged_below(tensor.data);
+            let in_order = fact.sequential && !job.is_staged_below(tensor.data);
+            shared.in_order |= in_order;
             let each = tensor.dtype.item_elements();
             // Rows that are made whole are whole blocks of every type, aligned or not.
             if fact.grain > 1 {
@@ -93,7 +94,9 @@ impl SharedTensor {
             }
             // What is read for an element, rounded up, and what is made of it.
             let bytes = fact.reads.max(tensor.dtype.item_bytes()).div_ceil(each).max(1);
-            shared.step = shared.step.min(job.settings().kept_bytes() / bytes);
+            // A stream is fetched in stretches of its own, which lie over the ends of ours.
+            let room = job.settings().kept_bytes() >> u32::from(in_order);
+            shared.step = shared.step.min(room / bytes);
         }
         shared.step = (shared.step / grain).max(1).saturating_mul(grain);
         shared
@@ -109,9 +112,8 @@ impl SharedTensor {
         begin..begin.saturating_add(step).min(self.n_elements)
     }
 
-    /// Hands over the output bytes of a range of elements, each part's in turn, a piece of memory's size at a time:
-    /// place, bytes in the file, bytes of the tensor before them. `next` is called before each part of the range whose
-    /// source is to be held.
+    /// Hands over the output bytes of a range of elements, cut where the source's bytes that are held give way to
+    /// others: each part's in turn, at most about `most` at a time.
     pub(super) fn each(
         &self,
         elements: Range<u64>,

@@ -1,13 +1,14 @@
 //! Performing tasks: fill a buffer, account for it, write it.
 
 use super::job::Job;
-use super::shared::{SharedTensor, Step};
+use super::shared::{ALIGNMENT, SharedTensor, Step};
 use super::tasks::Task;
 use super::{Plan, Work, lock};
 use crate::control::Settings;
 use crate::eval::Cx;
 use crate::io::{advise_done, copy_all, read_exact_at, write_all_at};
 use modelferry_core::Result;
+use modelferry_core::layout::Piece;
 use sha2::{Digest as _, Sha256};
 use std::ops::Range;
 use std::sync::Mutex;
@@ -54,11 +55,16 @@ impl<'j> Worker<'j> {
         match task {
             Task::Linear { file, at, piece, skip } => self.write_linear(job, file, at, piece, skip),
             Task::InOrder { file, at, piece } => {
+                let Piece::Tensor { idx, .. } = &job.layout().files[file].pieces[piece] else {
+                    return Ok(());
+                };
+                // Between items: what two writes share would be made twice, and the stream be read again for it.
+                let unit = job.model().tensors[*idx].dtype.packed_len(ALIGNMENT).unwrap_or(1).max(1);
+                let step = (job.settings().linear_bytes() / unit).max(1) * unit;
                 let mut next = at.start;
                 while next < at.end {
                     job.plan.control.check()?;
-                    let step = job.settings().linear_bytes();
-                    let end = ((next / step + 1) * step).min(at.end);
+                    let end = next.saturating_add(step).min(at.end);
                     self.write_linear(job, file, next..end, piece, next - at.start)?;
                     next = end;
                 }
