@@ -1,14 +1,12 @@
 //! `convert INPUT OUTPUT`.
 
 use crate::session::Session;
-use crate::text::{bytes, count, loss_lines, plural, printable};
+use crate::text::{bytes, count, loss_lines, plural, printable, quantized_lines};
 use crate::{args, output};
 use clap::ArgMatches;
 use modelferry_convert::json::Failure;
-use modelferry_convert::report::Quantized;
 use modelferry_convert::{Job, Policy, Report};
-use modelferry_core::{DType, Error, Result};
-use std::collections::BTreeMap;
+use modelferry_core::{Error, Result};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -190,30 +188,9 @@ fn details(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  asked: {}: {}", asked.question, asked.answer)?;
         }
     }
-    quantized(report, out)?;
+    quantized_lines(&report.quantized, "  ").iter().try_for_each(|line| writeln!(out, "{line}"))?;
     if let Some(n_tensors) = report.n_verified {
         writeln!(out, "verified: {} read back, equal to the source", plural(n_tensors as u64, "tensor"))?;
-    }
-    Ok(())
-}
-
-/// What quantization cost, by type, and the tensor that it cost most.
-fn quantized(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let mut by_type: BTreeMap<DType, Vec<&Quantized>> = BTreeMap::new();
-    for tensor in &report.quantized {
-        by_type.entry(tensor.dtype).or_default().push(tensor);
-    }
-    for (dtype, tensors) in by_type {
-        let Some(worst) = tensors.iter().copied().max_by(|a, b| a.rms.total_cmp(&b.rms)) else { continue };
-        writeln!(
-            out,
-            "  {dtype}: {}, {} bits a weight, RMS error up to {:.3e} and largest {:.3e} ({})",
-            plural(tensors.len() as u64, "tensor"),
-            worst.bits_per_weight(),
-            worst.rms,
-            tensors.iter().map(|tensor| tensor.largest).fold(0.0, f64::max),
-            printable(&worst.name),
-        )?;
     }
     Ok(())
 }

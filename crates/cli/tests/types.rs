@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use modelferry_cli::builtin;
-use modelferry_convert::{Context, Job, Report, convert};
+use modelferry_convert::diff::{Closeness, diff};
+use modelferry_convert::report::Quantized;
+use modelferry_convert::{Context, Job, PluginOptions, Report, convert, open};
 use modelferry_core::{ErrorKind, Result};
 use modelferry_engine::io::fault::{Call, Fault, FaultIo};
 use modelferry_engine::io::{Io, OsIo};
@@ -169,6 +171,47 @@ fn the_source_is_read_once_and_the_bytes_are_those_of_as_many_runs() {
                 assert_eq!(figures(own), figures(alone), "{name}");
             }
             assert_eq!(report.bytes, report.outputs.iter().map(|own| own.bytes).sum::<u64>());
+        }
+    }
+}
+
+/// One number to as many digits as a report gives.
+fn short(value: f64) -> String {
+    format!("{value:.5e}")
+}
+
+#[test]
+fn a_comparison_finds_the_errors_that_the_conversion_has_reported() {
+    let folder = Folder::new();
+    for input in inputs(&folder) {
+        for (preset, tolerance) in [(Preset::Q4KM, None), (Preset::Q5_0, Some(0.02))] {
+            let output = folder.0.join("out.gguf");
+            let report = plain(&Job { force: true, ..single(&input, &output, Some(preset)) });
+            for (threads, memory) in [(1, 32 << 20), (3, 1 << 20)] {
+                let settings = Settings { threads, memory, ..Settings::default() };
+                let (registry, control) = (builtin::registry(), Control::new());
+                let io: Arc<dyn Io> = Arc::new(OsIo);
+                let cx = Context { registry: &registry, io, settings: &settings, control: &control };
+                let opened = |path: &Path| open(&cx, path, None, &PluginOptions::new()).unwrap();
+                let close = Closeness { atol: tolerance, rtol: None };
+                for turned in [false, true] {
+                    let (mut a, mut b) = (opened(&input), opened(&output));
+                    if turned {
+                        std::mem::swap(&mut a, &mut b);
+                    }
+                    let found = diff(&cx, &mut a, &mut b, close).unwrap();
+                    assert_eq!(found.is_different(), tolerance.is_none() || found.n_same < found.n_common);
+                    let figures = |of: &[Quantized]| {
+                        let figure =
+                            |of: &Quantized| (of.name.clone(), of.dtype, short(of.rms), short(of.largest));
+                        let mut figures: Vec<_> = of.iter().map(figure).collect();
+                        figures.sort();
+                        figures
+                    };
+                    assert_eq!(figures(&found.quantized), figures(&report.quantized), "{}", input.display());
+                    assert!(!found.quantized.is_empty());
+                }
+            }
         }
     }
 }

@@ -118,7 +118,7 @@ impl Report {
 }
 
 /// Errors with six digits: beyond them sums depend on how the work was cut.
-fn quantized(of: &Quantized) -> Value {
+pub(crate) fn quantized(of: &Quantized) -> Value {
     let short = |value: f64| format!("{value:.5e}").parse::<f64>().unwrap_or(value);
     json!({
         "name": of.name,
