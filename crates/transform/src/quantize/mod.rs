@@ -250,13 +250,17 @@ pub(crate) fn apply(
         (tensor.data, tensor.dtype) = (data, dtype);
     }
     if let Some(preset) = wanted.preset
-        && touched.contains(&true)
         && model.metadata.iter().any(|(key, _)| key == "general.architecture")
     {
+        set(model, "general.quantization_version", Value::U32(BLOCKS_VERSION));
         set(model, "general.file_type", Value::U32(preset.file_type()));
     }
     Ok(())
 }
+
+/// The number that ggml gives the meaning of its blocks (`GGML_QNT_VERSION`). llama-quantize writes it, like the number
+/// of the mixture, whatever the types are that come out.
+const BLOCKS_VERSION: u32 = 2;
 
 fn set(model: &mut Model, key: &str, value: Value) {
     match model.metadata.iter_mut().find(|(known, _)| known == key) {
