@@ -206,11 +206,13 @@ fn facts(model: &Model) -> Facts<'_> {
     }
 }
 
-/// Writes tensors in the types that were chosen for them, and has GGUF's metadata say so.
+/// Writes tensors in the types that were chosen for them, and has GGUF's metadata say so. `before` is what each was in
+/// the source.
 pub(crate) fn apply(
     model: &mut Model,
     wanted: &Quantize,
     choices: Vec<Option<Choice>>,
+    before: &[DType],
     limits: &Limits,
     losses: &mut Vec<Loss>,
 ) -> Result<()> {
@@ -243,9 +245,9 @@ pub(crate) fn apply(
             }
         };
         let tensor = &mut model.tensors[idx];
-        let loss = Loss::declared(LossKind::Dtype, &tensor.name, detail(tensor.dtype, dtype));
+        let loss = Loss::declared(LossKind::Dtype, &tensor.name, detail(before[idx], dtype));
         // What was rounded in blocks already is rounded a second time: that takes more than asking for the type.
-        let is_second = tensor.dtype.class() == Class::Block && dtype.class() == Class::Block;
+        let is_second = before[idx].class() == Class::Block && dtype.class() == Class::Block;
         losses.push(if is_second { loss } else { loss.asked() });
         (tensor.data, tensor.dtype) = (data, dtype);
     }
