@@ -23,6 +23,7 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::Value;
 use modelferry_core::model::{Model, Tensor};
 use modelferry_core::{DType, Error, Result};
+use modelferry_kernels::block::BlockCodec;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -71,20 +72,10 @@ pub const WRITTEN: &[DType] = &[
     DType::Q2_0,
 ];
 
-/// Types whose search takes importance into account; the others are rounded the same with and without.
-const WEIGHTED: &[DType] = &[
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q2K,
-    DType::Q3K,
-    DType::Q4K,
-    DType::Q5K,
-    DType::Q6K,
-    DType::Iq4Nl,
-    DType::Iq4Xs,
-];
+/// Whether the search of a type takes importance into account; the others are rounded the same with and without.
+fn minds_importance(dtype: DType) -> bool {
+    BlockCodec::new(dtype).is_some_and(|codec| codec.can_quantize_weighted())
+}
 
 /// Per tensor, the type that it gets if that is another than it has. Tensors that are `kept` and those that hold no
 /// floats get none.
@@ -138,7 +129,7 @@ pub(crate) fn plan(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Ve
 fn check_importance(model: &Model, wanted: &Quantize, choices: &[Option<Choice>]) -> Result<()> {
     let Some(importance) = &wanted.importance else { return Ok(()) };
     let chosen = model.tensors.iter().zip(choices);
-    let heeding = chosen.filter(|(_, choice)| choice.is_some_and(|choice| WEIGHTED.contains(&choice.dtype)));
+    let heeding = chosen.filter(|(_, choice)| choice.is_some_and(|choice| minds_importance(choice.dtype)));
     let names: Vec<&str> = heeding.map(|(tensor, _)| tensor.name.as_str()).collect();
     match names.first() {
         Some(first) if names.iter().all(|name| importance.of(name).is_none()) => {
@@ -226,7 +217,7 @@ pub(crate) fn apply(
         if wanted
             .importance
             .as_ref()
-            .is_some_and(|known| WEIGHTED.contains(&dtype) && known.of(&tensor.name).is_none())
+            .is_some_and(|known| minds_importance(dtype) && known.of(&tensor.name).is_none())
         {
             let detail = format!("the importance matrix does not know it, {dtype} without");
             losses.push(Loss::declared(LossKind::Fallback, &tensor.name, detail));
@@ -296,7 +287,7 @@ fn node(model: &mut Model, idx: usize, dtype: DType, importance: Option<&Importa
         return nodes.cast(floats, dtype).map_err(of_tensor);
     }
     let floats = nodes.cast(floats, DType::F32).map_err(of_tensor)?;
-    let weights = importance.filter(|_| WEIGHTED.contains(&dtype)).and_then(|known| known.of(&tensor.name));
+    let weights = importance.filter(|_| minds_importance(dtype)).and_then(|known| known.of(&tensor.name));
     let Some(weights) = weights else {
         return nodes.block(BlockFn::Quantize, floats, dtype, row, None).map_err(of_tensor);
     };
