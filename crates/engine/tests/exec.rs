@@ -156,7 +156,7 @@ fn a_wrong_claim_publishes_nothing() {
 #[test]
 fn what_would_be_refused_is_refused_before() {
     let dir = TempDir::new("check");
-    let input = dir.file("in", &bytes(36));
+    let input = dir.file("in", bytes(36));
     let mut model = Model::default();
     let region = model.nodes.region(FileId(0), 0, 36).unwrap();
     let blocks = model.nodes.decode(region, DType::Q8_1, 1, Packing::default()).unwrap();
