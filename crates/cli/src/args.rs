@@ -52,7 +52,7 @@ fn convert(options: &Declared) -> Command {
              12 the target cannot represent it, 13 limit, 14 I/O, 15 plugin, 130 and 143 interrupted.",
         )
         .arg(path("input", "INPUT", "Model to read: a file, a shard, the index of its shards, or a folder"))
-        .arg(path("output", "OUTPUT", "File to write; its extension names the format. A folder ends in / or is there"))
+        .arg(path("output", "OUTPUT", "File to write; its extension names the format, {type} stands for the type. A folder ends in / or is there"))
         .arg(text("from", "FORMAT", "Format of the input [default: by content]"))
         .arg(text("to", "FORMAT", "Format of the output [default: by extension]"))
         .arg(named_path("config", "FILE", "The model's config.json [default: the one in the input's folder]"))

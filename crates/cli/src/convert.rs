@@ -96,15 +96,10 @@ fn remarks(report: &Report) -> Vec<String> {
     let mut lines = of(report);
     let each: Vec<Vec<String>> = report.outputs.iter().map(of).collect();
     let is_everywhere = |line: &String| each.iter().all(|lines| lines.contains(line));
+    lines.extend(each.iter().take(1).flatten().filter(|line| is_everywhere(line)).cloned());
     for (own, found) in report.outputs.iter().zip(&each) {
         let name = printable(&root(own));
-        for line in found {
-            match is_everywhere(line) {
-                true if lines.contains(line) => {}
-                true => lines.push(line.clone()),
-                false => lines.push(format!("{name}: {line}")),
-            }
-        }
+        lines.extend(found.iter().filter(|line| !is_everywhere(line)).map(|line| format!("{name}: {line}")));
     }
     lines
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use modelferry_cli::builtin;
-use modelferry_convert::diff::{Closeness, diff};
+use modelferry_convert::diff::{Change, Closeness, diff};
 use modelferry_convert::report::Quantized;
 use modelferry_convert::{Context, Job, PluginOptions, Report, convert, open};
 use modelferry_core::{ErrorKind, Result};
@@ -210,6 +210,10 @@ fn a_comparison_finds_the_errors_that_the_conversion_has_reported() {
                     };
                     assert_eq!(figures(&found.quantized), figures(&report.quantized), "{}", input.display());
                     assert!(!found.quantized.is_empty());
+                    // Of types that differ no values are listed unless they may be close.
+                    let has_values =
+                        found.entries.iter().any(|entry| matches!(entry.change, Change::Values { .. }));
+                    assert_eq!(has_values, tolerance.is_some());
                 }
             }
         }

@@ -207,7 +207,8 @@ pub fn diff(cx: &Context<'_>, a: &mut Opened, b: &mut Opened, closeness: Closene
         let diff = match blocks {
             None => comparison.tensors(idx_a, idx_b, closeness.tolerance())?,
             Some(dtype) => {
-                let (diff, stats) = comparison.measured(idx_a, idx_b, closeness.tolerance())?;
+                let tolerance = comparable.then(|| closeness.tolerance());
+                let (diff, stats) = comparison.measured(idx_a, idx_b, tolerance)?;
                 let (rms, largest) = (stats.rms(), stats.largest);
                 found.quantized.push(Quantized { name: tensor.name.clone(), dtype, rms, largest });
                 diff

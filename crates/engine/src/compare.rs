@@ -113,18 +113,18 @@ impl<'a> Comparison<'a> {
     /// Errors: [`Difference`](ErrorKind::Difference) for another shape or dtype,
     /// [`Unsupported`](ErrorKind::Unsupported) for types that have no numbers to be close.
     pub fn tensors(&self, idx_a: TensorIdx, idx_b: TensorIdx, tolerance: Tolerance) -> Result<TensorDiff> {
-        self.walk(idx_a, idx_b, tolerance, false).map(|(diff, _)| diff)
+        self.walk(idx_a, idx_b, Some(tolerance), false).map(|(diff, _)| diff)
     }
 
-    /// The same for numbers of any two types, and what either is as f32 against the other: what a conversion that
-    /// quantizes one to the other says of it.
+    /// What the numbers of one are as f32 against those of the other, whatever their types: what a conversion that
+    /// quantizes one to the other says of it. With a tolerance they are compared too.
     ///
     /// Errors: as for [`tensors`](Comparison::tensors).
     pub fn measured(
         &self,
         idx_a: TensorIdx,
         idx_b: TensorIdx,
-        tolerance: Tolerance,
+        tolerance: Option<Tolerance>,
     ) -> Result<(TensorDiff, QuantStats)> {
         self.walk(idx_a, idx_b, tolerance, true)
     }
@@ -133,7 +133,7 @@ impl<'a> Comparison<'a> {
         &self,
         idx_a: TensorIdx,
         idx_b: TensorIdx,
-        tolerance: Tolerance,
+        tolerance: Option<Tolerance>,
         measures: bool,
     ) -> Result<(TensorDiff, QuantStats)> {
         let (a, b) = (&self.a.source.model.tensors[idx_a], &self.b.source.model.tensors[idx_b]);
@@ -145,8 +145,7 @@ impl<'a> Comparison<'a> {
             ));
         }
         if a.dtype != b.dtype
-            && (!measures && tolerance == Tolerance::Exact
-                || a.dtype.item_elements() != b.dtype.item_elements())
+            && (tolerance == Some(Tolerance::Exact) || a.dtype.item_elements() != b.dtype.item_elements())
         {
             return Err(named(
                 Error::new(ErrorKind::Difference, "types differ").expected(a.dtype).found(b.dtype),
@@ -184,10 +183,7 @@ impl<'a> Comparison<'a> {
                     if measures {
                         stats += errors((a.dtype, &left), (b.dtype, &right), &mut cx)?;
                     }
-                    // Of different types no two are the same bits, and there is nothing to look for.
-                    if a.dtype != b.dtype && tolerance == Tolerance::Exact {
-                        continue;
-                    }
+                    let Some(tolerance) = tolerance else { continue };
                     if a.dtype == b.dtype && left == right {
                         diff.n += tile.n() as u64;
                         continue;
