@@ -10,7 +10,7 @@ from common import check
 
 PACKAGE = "@node-llama-cpp/linux-x64@3.22.1"
 VERSION = PACKAGE.rpartition("@")[2]
-PRESETS = {"f16": 1, "bf16": 32, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q8_0": 7, "q2_k": 10, "q3_k_s": 11,
+PRESETS = {"f32": 0, "f16": 1, "bf16": 32, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q8_0": 7, "q2_k": 10, "q3_k_s": 11,
            "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17, "q6_k": 18, "iq4_nl": 25,
            "iq4_xs": 30, "tq1_0": 36, "tq2_0": 37, "mxfp4_moe": 38}
 TIMEOUT = 600
@@ -40,9 +40,9 @@ def load(folder):
     return library
 
 
-def quantize(library, source, output, preset, threads=1):
+def quantize(library, source, output, preset, threads=1, is_pure=False):
     """Writes `source` to `output` in the types of a preset."""
     params = library.llama_model_quantize_default_params()
-    params.threads, params.file_type = threads, PRESETS[preset]
+    params.threads, params.file_type, params.pure = threads, PRESETS[preset], is_pure
     failed = library.llama_model_quantize(os.fsencode(source), os.fsencode(output), ctypes.byref(params))
     check(not failed, f"{preset}: llama.cpp refuses the model")

@@ -52,7 +52,7 @@ fn convert(options: &Declared) -> Command {
              12 the target cannot represent it, 13 limit, 14 I/O, 15 plugin, 130 and 143 interrupted.",
         )
         .arg(path("input", "INPUT", "Model to read: a file, a shard, the index of its shards, or a folder"))
-        .arg(path("output", "OUTPUT", "File to write; its extension names the format. A folder ends in / or is there"))
+        .arg(path("output", "OUTPUT", "File to write; its extension names the format, {type} stands for the type. A folder ends in / or is there"))
         .arg(text("from", "FORMAT", "Format of the input [default: by content]"))
         .arg(text("to", "FORMAT", "Format of the output [default: by extension]"))
         .arg(named_path("config", "FILE", "The model's config.json [default: the one in the input's folder]"))
@@ -61,7 +61,8 @@ fn convert(options: &Declared) -> Command {
         .arg(text("select", "PATH", "Part of a nested checkpoint that is the model; . for all of it"))
         .arg(flag("keep-optimizer", "Take optimizer, scheduler and other state of the training too"))
         .arg(text("dtype", "TYPE", "Cast floating and block-quantized tensors: f64 f32 f16 bf16 f8_e4m3 …"))
-        .arg(text("quantize", "PRESET", "Quantize as llama-quantize does: q8_0 q6_k q5_k_m q4_k_m q4_0 …"))
+        .arg(list("quantize", "PRESET", "Quantize as llama-quantize does: q8_0 q6_k q5_k_m q4_k_m q4_0 …; several write {type} in OUTPUT").value_delimiter(','))
+        .arg(flag("pure", "Give every tensor the type of the preset, without the mixture's exceptions"))
         .arg(list("tensor-type", "GLOB=TYPE", "Write these tensors in TYPE, q4_k say, by target name"))
         .arg(named_path("imatrix", "FILE", "Importance matrix of llama.cpp, for what is quantized"))
         .arg(list("keep-dtype", "GLOB", "Tensors whose type is left alone, by target name"))
@@ -285,7 +286,8 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
     let types = get_all(matches, "tensor-type").map(tensor_type).collect::<Result<_>>()?;
     Ok(Edits {
         quantize: Quantize {
-            preset: get(matches, "quantize").map(preset).transpose()?,
+            preset: presets(matches)?.first().copied(),
+            pure: matches.get_flag("pure"),
             types,
             importance: None,
         },
@@ -309,7 +311,11 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
     })
 }
 
-/// `--quantize`.
+/// `--quantize`, each of its presets.
+pub(crate) fn presets(matches: &ArgMatches) -> Result<Vec<Preset>> {
+    get_all(matches, "quantize").map(preset).collect()
+}
+
 fn preset(name: &str) -> Result<Preset> {
     Preset::from_name(name).ok_or_else(|| {
         let names: Vec<&str> = Preset::all().map(Preset::name).collect();

@@ -93,7 +93,8 @@ pub(crate) fn check(
     Ok(losses)
 }
 
-/// What is wrong with the first tensor, and with the others: a user who has to leave some out wants to know all.
+/// What is wrong with the first tensor, and with some others: patterns that leave out what must be are written from a
+/// few names.
 fn with_others(
     view: &ModelView<'_>,
     first: TensorView<'_>,

@@ -18,7 +18,7 @@ use modelferry_core::{Error, Result};
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::io::{FileKind, Follow, failed, look, retry};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
-use modelferry_engine::{Plan, execute};
+use modelferry_engine::{Part, Plan, execute};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io;
@@ -149,7 +149,7 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
         path: &job.path,
         is_folder: false,
         files: &files,
-        root: 0,
+        roots: &[0],
         replace: Replace::Input,
         supersedes: &[],
         inputs: &identities,
@@ -160,9 +160,8 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
         return Ok(());
     }
     let plan = Plan {
-        model: &model,
+        parts: &[Part { model: &model, layout: &layout }],
         inputs: &inputs,
-        layout: &layout,
         output: &job.path,
         is_folder: false,
         replace: Replace::Input,
@@ -171,7 +170,7 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
         io: Arc::clone(&cx.io),
     };
     let reader = cx.registry.reader(reader.format)?;
-    execute(&plan, &mut |staged| check_staged(cx, reader, &options, (&model, &inputs), &staged.path(0)))?;
+    execute(&plan, &mut |staged| check_staged(cx, reader, &options, (&model, &inputs), &staged.path(0, 0)))?;
     report.is_written = true;
     Ok(())
 }

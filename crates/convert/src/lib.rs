@@ -27,6 +27,7 @@ mod config;
 mod host;
 mod importance;
 mod links;
+mod naming;
 mod pipeline;
 mod policy;
 mod readback;

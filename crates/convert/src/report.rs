@@ -53,6 +53,9 @@ pub struct Report {
     pub is_dry_run: bool,
     /// Tensors read back and compared.
     pub n_verified: Option<usize>,
+    /// One account for each of several outputs of one run. What stands above of tensors, files and bytes is their sum
+    /// then, and of losses and the like there is nothing: each output has its own.
+    pub outputs: Vec<Report>,
 }
 
 /// A model that gave its values to another's tensors.
@@ -101,6 +104,16 @@ impl Report {
         }
     }
 
+    /// Adds up what several outputs have.
+    pub(crate) fn sum_up(&mut self) {
+        for own in &self.outputs {
+            self.n_tensors = self.n_tensors.saturating_add(own.n_tensors);
+            self.n_elements = self.n_elements.saturating_add(own.n_elements);
+            self.bytes = self.bytes.saturating_add(own.bytes);
+            self.files.extend(own.files.iter().cloned());
+        }
+    }
+
     /// Writes the report as one JSON object, with the error that ended the run if one did.
     pub fn write_json(&self, out: &mut dyn io::Write, failure: Option<Failure<'_>>) -> io::Result<()> {
         let mut object = Object::begin(out)?;
@@ -111,6 +124,18 @@ impl Report {
         object.field("to", self.to)?;
         object.field("weights", self.weights.as_ref().map_or(Value::Null, given))?;
         object.field("dry_run", self.is_dry_run)?;
+        self.write_fields(&mut object)?;
+        if !self.outputs.is_empty() {
+            object.objects("outputs", self.outputs.iter(), &mut |own, object| {
+                object.field("output", own.output.as_str())?;
+                own.write_fields(object)
+            })?;
+        }
+        object.end()
+    }
+
+    /// What is said of one output.
+    fn write_fields(&self, object: &mut Object<'_>) -> io::Result<()> {
         object.field("n_tensors", self.n_tensors)?;
         object.field("n_elements", self.n_elements)?;
         object.field("bytes", self.bytes)?;
@@ -126,8 +151,7 @@ impl Report {
         object.field("notes", &self.notes)?;
         let asked = |asked: &Asked| json!({"question": asked.question, "answer": asked.answer});
         object.list("questions", self.asked.iter().map(asked))?;
-        object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))?;
-        object.end()
+        object.field("verified", self.n_verified.map_or(Value::Null, |n| n.into()))
     }
 }
 
@@ -136,7 +160,7 @@ fn given(of: &Given) -> Value {
 }
 
 /// Errors with six digits: beyond them sums depend on how the work was cut.
-fn quantized(of: &Quantized) -> Value {
+pub(crate) fn quantized(of: &Quantized) -> Value {
     let short = |value: f64| format!("{value:.5e}").parse::<f64>().unwrap_or(value);
     json!({
         "name": of.name,

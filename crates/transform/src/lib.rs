@@ -27,6 +27,7 @@ mod names;
 mod originals;
 pub mod quantize;
 mod quantized;
+mod scales;
 mod select;
 mod ties;
 mod tree;
@@ -39,10 +40,10 @@ pub use originals::restore;
 pub use select::select;
 pub use weights::Weights;
 
-use modelferry_core::Result;
 use modelferry_core::loss::Loss;
 use modelferry_core::model::Model;
 use modelferry_core::plugin::{Carries, Host};
+use modelferry_core::{DType, Result};
 
 /// What a target can hold, as far as edits depend on it.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,7 @@ pub fn apply(
     let parts = model.graph.as_ref().map(|graph| graph.parts.clone());
     select(&mut model, edits, &mut losses)?;
     names::choose(&mut model, edits, &mut losses)?;
+    let scaled = scales::find(&model);
     names::strip(&mut model, edits, &wrappers, &mut losses)?;
     if let Some(weights) = weights {
         weights::replace(&mut model, weights, edits, host, &mut losses)?;
@@ -88,9 +90,19 @@ pub fn apply(
         kept = codes::dequantize(&mut model, edits, kept, &mut losses)?;
     }
     let choices = quantize::plan(&model, &edits.quantize, &kept)?;
+    let changes =
+        |idx: usize| choices[idx].is_some() || !kept[idx] && edits.dtype.is_some_and(|to| to != DType::Nvfp4);
+    // What a tensor was, for the account: one that has its scale in it is f32 in between.
+    let before: Vec<DType> = model.tensors.iter().map(|tensor| tensor.dtype).collect();
+    let gone = scales::fold(&mut model, scaled, changes, &mut losses)?;
     kept.iter_mut().zip(&choices).for_each(|(kept, choice)| *kept |= choice.is_some());
-    dtype::cast(&mut model, edits, &kept, host.limits(), &mut losses)?;
-    quantize::apply(&mut model, &edits.quantize, choices, host.limits(), &mut losses)?;
+    gone.iter().for_each(|&idx| kept[idx] = true);
+    dtype::cast(&mut model, edits, &kept, &before, host.limits(), &mut losses)?;
+    quantize::apply(&mut model, &edits.quantize, choices, &before, host.limits(), &mut losses)?;
+    if !gone.is_empty() {
+        let keep: Vec<bool> = (0..model.tensors.len()).map(|idx| gone.binary_search(&idx).is_err()).collect();
+        retain(&mut model, &keep);
+    }
     ties::settle(&mut model, edits.ties, target.ties, host, &mut losses)?;
     if model.graph.is_none() {
         graph::report(parts.into_iter().flatten(), edits, &mut losses);

@@ -22,6 +22,7 @@ mod heads;
 mod tied;
 
 /// A model whose tensors give their values to another's of the same names.
+#[derive(Clone)]
 pub struct Weights {
     /// The model, edited as it is to be on its own: of a nested checkpoint the one set of weights.
     pub model: Model,
