@@ -101,7 +101,7 @@ def tensors():
     yield "varints-too-many", one(sub(7, varint(1), varint(2), varint(3)), kind=7)
     yield "varints-cut", one(sub(7, varint(1), b"\x80"), kind=7)
     yield "varints-too-long", one(sub(7, varint(1), b"\xff" * 10, b"\x01"), kind=7)
-    yield "varints-in-pieces", one(sub(7, varint(1)), sub(7, varint(2)), kind=7)
+    yield "varints-in-pieces", one(sub(7, varint(1)), num(7, 2), sub(7, varint(3)), kind=7, dims=(3,))
     yield "varints-count-2-pow-40", one(sub(7, varint(1)), kind=7, dims=(1 << 40,))
     yield "dims-negative", one(RAW, dims=(-2,))
     yield "dims-overflow", one(RAW, dims=(1 << 32, 1 << 32))

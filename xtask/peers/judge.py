@@ -13,8 +13,8 @@ import os
 import sys
 import warnings
 
-SUITES = ("ggml", "gguf", "hf", "llama_quantize", "numpy", "old_torch", "onnx", "pytorch", "safetensors", "torch",
-          "transformers")
+SUITES = ("ggml", "gguf", "hf", "llama_quantize", "numpy", "old_torch", "onnx", "onnx_names", "onnx_weights", "pytorch",
+          "safetensors", "torch", "transformers")
 
 
 def main():

@@ -14,6 +14,7 @@ from gguf.scripts import gguf_convert_endian
 
 import bits
 import ggml
+import gguf_types
 import models
 import torch_files
 from common import EXIT_CANNOT_REPRESENT, OURS_TO_THEIRS, ROUND_TRIP, TESTDATA, THEIRS_TO_OURS, check
@@ -116,6 +117,7 @@ def run(judge):
     from_others(judge)
     edited(judge)
     refused(judge)
+    gguf_types.run(judge)
 
 
 def listed(case, path, tensors, expected):

@@ -1,16 +1,12 @@
-"""llama-quantize's own function: each preset gives each tensor the same type, and the same bytes."""
+"""llama-quantize's own function: each preset gives each tensor the same type and the same bytes, and the file the same values."""
 
-import ctypes
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import gguf
 import numpy as np
 
-import bits
 import ggml
+import llama_quantize
 import models
 from common import OURS_TO_THEIRS, check
 
@@ -18,26 +14,15 @@ from common import OURS_TO_THEIRS, check
 FULL_ONLY = True
 
 PROGRAM = "node-llama-cpp"
-PACKAGE = "@node-llama-cpp/linux-x64@3.22.1"
-PRESETS = {"f16": 1, "bf16": 32, "q4_0": 2, "q4_1": 3, "q5_0": 8, "q5_1": 9, "q8_0": 7, "q2_k": 10, "q3_k_s": 11,
-           "q3_k_m": 12, "q3_k_l": 13, "q4_k_s": 14, "q4_k_m": 15, "q5_k_s": 16, "q5_k_m": 17, "q6_k": 18, "iq4_nl": 25,
-           "iq4_xs": 30, "tq1_0": 36, "tq2_0": 37, "mxfp4_moe": 38}
-TIMEOUT = 600
-
-
-class _Params(ctypes.Structure):
-    _fields_ = [("threads", ctypes.c_int32), ("file_type", ctypes.c_int), ("output", ctypes.c_int),
-                ("embedding", ctypes.c_int)] + [
-        (name, ctypes.c_bool) for name in ("requantize", "with_output", "only_copy", "pure", "keep_split", "dry_run")] + [
-        (name, ctypes.c_void_p) for name in ("matrix", "entries", "types", "pruned")] + [("most", ctypes.c_size_t)]
+PURE = ("q8_0", "q2_k", "q3_k_m", "q4_k_m", "q5_k_m", "iq4_xs", "tq2_0")
 
 
 def run(judge):
     """All cases."""
     library = None
-    judge.versions[PROGRAM] = PACKAGE.rpartition("@")[2]
+    judge.versions[PROGRAM] = llama_quantize.VERSION
     with judge.case("installed", PROGRAM, OURS_TO_THEIRS) as case:
-        library = install(judge)
+        library = llama_quantize.load(Path(judge.folder).parents[1] / "npm")
         case.opened()
         case.values += 1
     if library is None:
@@ -45,26 +30,12 @@ def run(judge):
     for name, how in MODELS.items():
         with judge.case(f"presets of {name}", PROGRAM, OURS_TO_THEIRS) as case:
             source = written(case.path("in.gguf"), name, **how)
-            for preset, number in PRESETS.items():
-                compared(case, library, source, preset, number)
-
-
-def install(judge):
-    """The library, fetched by npm next to the other work if it is not there."""
-    folder = Path(judge.folder).parents[1] / "npm"
-    libraries = folder / "node_modules/@node-llama-cpp/linux-x64/bins/linux-x64"
-    if not libraries.is_dir():
-        print(f"installing {PACKAGE} by npm", file=sys.stderr, flush=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(["npm", "install", "--ignore-scripts", "--no-save", "--prefix", folder, PACKAGE],
-                              capture_output=True, text=True, timeout=TIMEOUT, check=False)
-        check(done.returncode == 0, f"npm install: {done.stderr[-500:]}")
-    for name in ("libggml-base.so*", "libggml.*so*"):
-        ctypes.CDLL(str(next(libraries.glob(name))), mode=ctypes.RTLD_GLOBAL)
-    library = ctypes.CDLL(str(next(libraries.glob("libllama.*so*"))))
-    library.llama_log_set(ggml.silent, None)
-    library.llama_model_quantize_default_params.restype = _Params
-    return library
+            for preset in llama_quantize.PRESETS:
+                compared(case, library, source, preset)
+        with judge.case(f"pure presets of {name}", PROGRAM, OURS_TO_THEIRS) as case:
+            source = written(case.path("in.gguf"), name, **how)
+            for preset in PURE:
+                compared(case, library, source, preset, is_pure=True)
 
 
 def layer(idx, row, wide, experts):
@@ -122,23 +93,17 @@ def written(path, name, architecture="llama", layers=20, heads=16, heads_kv=16, 
     return path
 
 
-def compared(case, library, source, preset, number):
-    """Types and bytes of every tensor, by its name: the order is ours."""
+def compared(case, library, source, preset, is_pure=False):
+    """Types and bytes of every tensor, and every value: the order is ours."""
     theirs = case.path("theirs.gguf")
-    params = library.llama_model_quantize_default_params()
-    params.threads, params.file_type = 1, number
-    failed = library.llama_model_quantize(os.fsencode(source), os.fsencode(theirs), ctypes.byref(params))
-    check(not failed, f"{preset}: llama.cpp refuses the model")
-    ours = case.convert(source, f"{preset}.gguf", "--quantize", preset)
+    llama_quantize.quantize(library, source, theirs, preset, is_pure=is_pure)
+    ours = case.convert(source, f"{preset}.gguf", "--quantize", preset, *["--pure"][:is_pure])
     (expected, entries), (found, said) = ggml.by_gguf(theirs), ggml.by_gguf(ours)
     wrong = [f"{name}: {expected[name].dtype} became {found[name].dtype}" for name in expected
              if expected[name].dtype != found[name].dtype]
     check(not wrong, f"{preset}: {'; '.join(wrong[:5])}")
     case.same(expected, found, preset)
-    # Theirs numbers the meaning of blocks where there are none too.
-    numbered = ("general.quantization_version",) if any(t.dtype not in bits.TYPES for t in found.values()) else ()
-    for key in ("general.file_type", *numbered):
-        check(entries[key] == said.get(key), f"{preset}: {key} {entries[key]} became {said.get(key)}")
+    ggml.same_values(dict(sorted(entries.items())), dict(sorted(said.items())), preset)
     case.opened()
     for path in (theirs, ours):
         path.unlink()

@@ -41,6 +41,7 @@ def run(judge):
     found = sorted((TESTDATA / "models").rglob("*.onnx"))
     for path in (path for path in found if path.relative_to(TESTDATA / "models").parts[0].startswith("onnx-")):
         fixture(judge, path)
+    pieces(judge)
     checksum(judge)
     cached(judge)
     for name, kind, config in hub.configs():
@@ -158,6 +159,39 @@ def theirs(judge):
             case.listed(source, tensors)
             found, _ = bits.raw_safetensors(case.convert(source, "out.safetensors"))
             case.same(tensors, found)
+
+
+def varint(value):
+    """A number as protobuf packs it."""
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def pieces(judge):
+    """Repeated numbers may be packed in several pieces, and stand unpacked between them."""
+    with judge.case("numbers in several pieces", ONNX, THEIRS_TO_OURS) as case:
+        values = [0, -1, 127, 128, -(1 << 40), 1 << 62, 5, 300]
+        packed = lambda numbers: (lambda data: b"\x3a" + varint(len(data)) + data)(b"".join(map(varint, numbers)))
+        alone = lambda numbers: b"".join(b"\x38" + varint(number) for number in numbers)
+        ways = {"two": packed(values[:3]) + packed(values[3:]), "apart": packed(values[:2]) + packed([]) + packed(values[2:]),
+                "mixed": packed(values[:5]) + alone(values[5:]), "behind": alone(values[:3]) + packed(values[3:6]) + packed(values[6:])}
+        protos = []
+        for name, data in ways.items():
+            shell = TensorProto(name=name, data_type=TensorProto.INT64, dims=[len(values)])
+            protos.append(shell.SerializeToString() + data)
+        graph = helper.make_graph([], "g", [], []).SerializeToString()
+        graph += b"".join(b"\x2a" + varint(len(proto)) + proto for proto in protos)
+        source = case.path("in.onnx")
+        source.write_bytes(b"\x08\x08\x42\x02\x10\x11\x3a" + varint(len(graph)) + graph)
+        expected = {proto.name: bits.of_numpy(numpy_helper.to_array(proto)) for proto in onnx.load(source).graph.initializer}
+        check(all(list(np.frombuffer(tensor.data, np.int64)) == values for tensor in expected.values()), "onnx sees others")
+        found, _ = bits.raw_safetensors(case.convert(source, "out.safetensors", "--verify"))
+        case.same(expected, found)
+        case.opened()
 
 
 def sources():

@@ -249,14 +249,7 @@ impl Python {
     pub(crate) fn command(&self, script: &str) -> Command {
         let mut command = Command::new(&self.program);
         // Sources stay as they are: no folders of compiled code beside them.
-        command.arg("-B").arg(run::root().join(script)).current_dir(run::root());
-        command
-    }
-
-    /// A script given as text.
-    pub(crate) fn text(&self, script: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("-c").arg(script).env("HF_HUB_OFFLINE", "1");
+        command.arg("-B").arg(run::root().join(script)).current_dir(run::root()).env("HF_HUB_OFFLINE", "1");
         command
     }
 }

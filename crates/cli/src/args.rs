@@ -10,7 +10,7 @@ use modelferry_core::plugin::Shards;
 use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
 use modelferry_transform::quantize::{Preset, Quantize, WRITTEN};
-use modelferry_transform::{Edits, Glob, Rename, StripPrefix, Ties, is_castable};
+use modelferry_transform::{Edits, Glob, Names, Rename, StripPrefix, Ties, is_castable};
 use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -52,21 +52,24 @@ fn convert(options: &Declared) -> Command {
              12 the target cannot represent it, 13 limit, 14 I/O, 15 plugin, 130 and 143 interrupted.",
         )
         .arg(path("input", "INPUT", "Model to read: a file, a shard, the index of its shards, or a folder"))
-        .arg(path("output", "OUTPUT", "File to write; its extension names the format. A folder ends in / or is there"))
+        .arg(path("output", "OUTPUT", "File to write; its extension names the format, {type} stands for the type. A folder ends in / or is there"))
         .arg(text("from", "FORMAT", "Format of the input [default: by content]"))
         .arg(text("to", "FORMAT", "Format of the output [default: by extension]"))
         .arg(named_path("config", "FILE", "The model's config.json [default: the one in the input's folder]"))
         .arg(text("arch", "NAME|none", "none takes the input for a bag of tensors, without a config"))
+        .arg(named_path("weights", "OTHER", "Take the values of every tensor that OTHER has by the same name"))
         .arg(text("select", "PATH", "Part of a nested checkpoint that is the model; . for all of it"))
         .arg(flag("keep-optimizer", "Take optimizer, scheduler and other state of the training too"))
         .arg(text("dtype", "TYPE", "Cast floating and block-quantized tensors: f64 f32 f16 bf16 f8_e4m3 …"))
-        .arg(text("quantize", "PRESET", "Quantize as llama-quantize does: q8_0 q6_k q5_k_m q4_k_m q4_0 …"))
+        .arg(list("quantize", "PRESET", "Quantize as llama-quantize does: q8_0 q6_k q5_k_m q4_k_m q4_0 …; several write {type} in OUTPUT").value_delimiter(','))
+        .arg(flag("pure", "Give every tensor the type of the preset, without the mixture's exceptions"))
         .arg(list("tensor-type", "GLOB=TYPE", "Write these tensors in TYPE, q4_k say, by target name"))
         .arg(named_path("imatrix", "FILE", "Importance matrix of llama.cpp, for what is quantized"))
         .arg(list("keep-dtype", "GLOB", "Tensors whose type is left alone, by target name"))
         .arg(list("include", "GLOB", "Take only these tensors, by source name"))
         .arg(list("exclude", "GLOB", "Leave these tensors out, by source name"))
         .arg(list("rename", "REGEX=REPL", "Rewrite names, in order; $1 stands for a group"))
+        .arg(text("names", "WHICH", "Names of a graph's tensors: original, as before its export, or graph [default: original]"))
         .arg(text("strip-prefix", "PREFIX|none", "Cut off names [default: prefixes of wrappers such as module.]"))
         .arg(text("ties", "WHAT", "Two names for one storage: auto, keep, drop, copy [default: auto]"))
         .arg(text("shard-size", "SIZE|none|keep", "Split into files of at most SIZE (5GB), or as the source is"))
@@ -283,12 +286,17 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
     let types = get_all(matches, "tensor-type").map(tensor_type).collect::<Result<_>>()?;
     Ok(Edits {
         quantize: Quantize {
-            preset: get(matches, "quantize").map(preset).transpose()?,
+            preset: presets(matches)?.first().copied(),
+            pure: matches.get_flag("pure"),
             types,
             importance: None,
         },
         select: get(matches, "select").map(str::to_owned),
         keep_optimizer: matches.get_flag("keep-optimizer"),
+        names: match get(matches, "names") {
+            None => Names::Auto,
+            Some(name) => choice("names", name, &[("original", Names::Original), ("graph", Names::Graph)])?,
+        },
         include: globs(matches, "include")?,
         exclude: globs(matches, "exclude")?,
         strip_prefix: match get(matches, "strip-prefix") {
@@ -303,7 +311,11 @@ pub(crate) fn edits(matches: &ArgMatches) -> Result<Edits> {
     })
 }
 
-/// `--quantize`.
+/// `--quantize`, each of its presets.
+pub(crate) fn presets(matches: &ArgMatches) -> Result<Vec<Preset>> {
+    get_all(matches, "quantize").map(preset).collect()
+}
+
 fn preset(name: &str) -> Result<Preset> {
     Preset::from_name(name).ok_or_else(|| {
         let names: Vec<&str> = Preset::all().map(Preset::name).collect();

@@ -1,14 +1,12 @@
 //! `convert INPUT OUTPUT`.
 
 use crate::session::Session;
-use crate::text::{bytes, count, loss_lines, plural, printable};
+use crate::text::{bytes, count, loss_lines, plural, printable, quantized_lines};
 use crate::{args, output};
 use clap::ArgMatches;
 use modelferry_convert::json::Failure;
-use modelferry_convert::report::Quantized;
 use modelferry_convert::{Job, Policy, Report};
-use modelferry_core::{DType, Error, Result};
-use std::collections::BTreeMap;
+use modelferry_core::{Error, Result};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,12 +17,7 @@ pub(crate) fn run(session: &Session<'_>, matches: &ArgMatches) -> i32 {
     let report_path = matches.get_one::<PathBuf>("report").map(PathBuf::as_path);
     let result = convert(session, matches, report_path, &mut report);
     if !session.is_quiet {
-        for line in loss_lines(&report.losses) {
-            output::message(&line);
-        }
-        for note in &report.notes {
-            output::message(&format!("note: {}", printable(note)));
-        }
+        remarks(&report).iter().for_each(|line| output::message(line));
     }
     let error = result.err();
     let failure = error.as_ref().map(|error| Failure { error, code: session.code(error) });
@@ -34,7 +27,10 @@ pub(crate) fn run(session: &Session<'_>, matches: &ArgMatches) -> i32 {
         _ => Ok(()),
     };
     // A report that must not be replaced is not written, of all failures that one.
-    let may_write = report_path.is_some_and(|path| check_report_path(matches, path).is_ok());
+    let may_write = report_path.is_some_and(|path| {
+        let is_output = |own: &Report| own.output.as_str() == path.to_string_lossy();
+        check_report_path(matches, path).is_ok() && !report.outputs.iter().chain([&report]).any(is_output)
+    });
     let saved = match report_path.filter(|_| may_write) {
         Some(path) => save(path, &report, failure),
         None => Ok(()),
@@ -65,13 +61,16 @@ fn convert(
     if let Some(path) = matches.get_one::<PathBuf>("imatrix") {
         edits.quantize.importance = Some(Arc::new(modelferry_convert::importance(&cx, path)?));
     }
+    let presets = args::presets(matches)?;
     let job = Job {
+        several: if presets.len() > 1 { presets } else { vec![] },
         input: args::get_path(matches, "input"),
         output: args::get_path(matches, "output"),
         from: args::get(matches, "from").map(str::to_owned),
         to: args::get(matches, "to").map(str::to_owned),
         options: args::plugin_options(session.registry, matches),
         config: args::config(matches)?,
+        weights: matches.get_one::<PathBuf>("weights").cloned(),
         edits,
         shards: args::shards(matches)?,
         policy: Policy { allow: args::allowed(matches)?, strict: matches.get_flag("strict") },
@@ -81,9 +80,29 @@ fn convert(
     };
     if let Some(path) = report_path {
         check_report_path(matches, path)?;
+        if job.outputs().iter().any(|output| output == path) {
+            return Err(Error::usage("--report names the output").file(path.display()));
+        }
     }
     let _watcher = session.watch("convert");
     modelferry_convert::convert(&cx, &job, report)
+}
+
+/// Losses and notes; of several outputs those that all have once, the others under their names.
+fn remarks(report: &Report) -> Vec<String> {
+    let of = |report: &Report| -> Vec<String> {
+        let notes = report.notes.iter().map(|note| format!("note: {}", printable(note)));
+        loss_lines(&report.losses).into_iter().chain(notes).collect()
+    };
+    let mut lines = of(report);
+    let each: Vec<Vec<String>> = report.outputs.iter().map(of).collect();
+    let is_everywhere = |line: &String| each.iter().all(|lines| lines.contains(line));
+    lines.extend(each.iter().take(1).flatten().filter(|line| is_everywhere(line)).cloned());
+    for (own, found) in report.outputs.iter().zip(&each) {
+        let name = printable(&root(own));
+        lines.extend(found.iter().filter(|line| !is_everywhere(line)).map(|line| format!("{name}: {line}")));
+    }
+    lines
 }
 
 /// A report may replace an older report under `--force`, but never the model.
@@ -125,6 +144,21 @@ fn root(report: &Report) -> String {
 
 /// What was written, or would be.
 fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    for own in &report.outputs {
+        summary_of_one(own, out)?;
+        details(own, out)?;
+    }
+    if report.outputs.is_empty() {
+        summary_of_one(report, out)?;
+    }
+    for path in &report.stale {
+        let verb = if report.is_dry_run { "would remove" } else { "removed" };
+        writeln!(out, "  {verb} {}, of an earlier output", printable(path))?;
+    }
+    if report.outputs.is_empty() { details(report, out) } else { Ok(()) }
+}
+
+fn summary_of_one(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let formats = format!("{} to {}", report.from.unwrap_or("?"), report.to.unwrap_or("?"));
     let (verb, end) = if report.is_dry_run { ("would write", ", nothing written") } else { ("wrote", "") };
     writeln!(
@@ -134,45 +168,38 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         plural(report.n_tensors, "tensor"),
         bytes(report.bytes),
     )?;
+    if let Some(given) = &report.weights {
+        writeln!(
+            out,
+            "  {} from {}, {}",
+            plural(given.n_tensors, "tensor"),
+            printable(&given.path),
+            given.format
+        )?;
+    }
     if report.is_dry_run || report.files.len() > 1 {
         for (path, len) in &report.files {
             writeln!(out, "  {}  {len} bytes", printable(path))?;
         }
     }
-    for path in &report.stale {
-        let verb = if report.is_dry_run { "would remove" } else { "removed" };
-        writeln!(out, "  {verb} {}, of an earlier output", printable(path))?;
+    for (path, n_tensors) in &report.links {
+        let n = plural(*n_tensors, "tensor");
+        writeln!(out, "  points into {} for {n}: move both together", printable(path))?;
     }
+    Ok(())
+}
+
+/// What else there is to say of it: elements, questions, errors.
+fn details(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     if report.is_dry_run {
         writeln!(out, "  {} elements", count(report.n_elements))?;
         for asked in &report.asked {
             writeln!(out, "  asked: {}: {}", asked.question, asked.answer)?;
         }
     }
-    quantized(report, out)?;
+    quantized_lines(&report.quantized, "  ").iter().try_for_each(|line| writeln!(out, "{line}"))?;
     if let Some(n_tensors) = report.n_verified {
         writeln!(out, "verified: {} read back, equal to the source", plural(n_tensors as u64, "tensor"))?;
-    }
-    Ok(())
-}
-
-/// What quantization cost, by type, and the tensor that it cost most.
-fn quantized(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let mut by_type: BTreeMap<DType, Vec<&Quantized>> = BTreeMap::new();
-    for tensor in &report.quantized {
-        by_type.entry(tensor.dtype).or_default().push(tensor);
-    }
-    for (dtype, tensors) in by_type {
-        let Some(worst) = tensors.iter().copied().max_by(|a, b| a.rms.total_cmp(&b.rms)) else { continue };
-        writeln!(
-            out,
-            "  {dtype}: {}, {} bits a weight, RMS error up to {:.3e} and largest {:.3e} ({})",
-            plural(tensors.len() as u64, "tensor"),
-            worst.bits_per_weight(),
-            worst.rms,
-            tensors.iter().map(|tensor| tensor.largest).fold(0.0, f64::max),
-            printable(&worst.name),
-        )?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `diff A B`.
 
 use crate::session::Session;
-use crate::text::{count, plural, printable, shortened};
+use crate::text::{count, plural, printable, quantized_lines, shortened};
 use crate::{args, output};
 use clap::ArgMatches;
 use modelferry_convert::diff::{Change, Closeness, Difference, Entry, diff};
@@ -106,6 +106,9 @@ fn render(
     }
     if !found.is_same_order {
         writeln!(out, "order     differs (does not count)")?;
+    }
+    for line in quantized_lines(&found.quantized, "quantized ") {
+        writeln!(out, "{line}")?;
     }
     let verdict = if found.is_different() { "different" } else { "the same" };
     writeln!(out, "{verdict}: {} of {} common tensors agree", count(found.n_same), count(found.n_common))

@@ -7,8 +7,10 @@ use clap::ArgMatches;
 use modelferry_convert::fold::Fold;
 use modelferry_convert::folder::FolderContent;
 use modelferry_convert::inspect::{Fate, Inspection, Request, Sort, inspect};
+use modelferry_convert::originals::Originals;
 use modelferry_convert::values::{Number, Values};
-use modelferry_convert::{Opened, open, pick};
+use modelferry_convert::{Opened, codes, open, pick};
+use modelferry_core::graph::Origin;
 use modelferry_core::model::Value as Metadata;
 use modelferry_core::{Error, Result};
 use std::io::{self, Write};
@@ -107,6 +109,10 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
         n if n > MAX_TIES => writeln!(out, "          and {} more", count((n - MAX_TIES) as u64))?,
         _ => {}
     }
+    if let Some(summary) = codes::summary(model) {
+        let n = plural(model.codes.len() as u64, "tensor");
+        writeln!(out, "codes     {n}, of what scales and the graph make numbers: {summary}")?;
+    }
     let metadata: Vec<String> = model
         .metadata
         .iter()
@@ -135,6 +141,14 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
                 writeln!(out, "          {line}")?;
             }
         }
+    }
+    if let Some(originals) = found.originals.as_ref().filter(|found| found.is_any()) {
+        let (known, nameless) = (originals.known.len() as u64, originals.nameless.len() as u64);
+        let unknown = match nameless {
+            0 => String::new(),
+            n => format!(", {} without a name of its own", plural(n, "weight")),
+        };
+        writeln!(out, "names     {} had others before the export{unknown}", plural(known, "tensor"))?;
     }
     for fate in &found.fates {
         writeln!(out, "          to {}: {}", fate.format, fate_text(fate))?;
@@ -235,10 +249,17 @@ fn write_tensors(opened: &Opened, found: &Inspection, out: &mut dyn Write) -> io
     }
     let tensors = &opened.model.tensors;
     let width = column(found.listed.iter().map(|&idx| tensors[idx].name.as_str()));
+    let coded = codes::by_tensor(&opened.model);
     for (position, &idx) in found.listed.iter().enumerate() {
         let tensor = &tensors[idx];
         let name = printable(&tensor.name);
         write!(out, "{name:<width$}  {} {:?}  {}", tensor.dtype, tensor.shape, bytes(tensor.byte_len()))?;
+        if let Some(codes) = coded.get(&idx) {
+            write!(out, "  {}", printable(&codes::text(&opened.model, codes)))?;
+        }
+        if let Some(originals) = &found.originals {
+            write_original(originals, idx, out)?;
+        }
         if let Some(stats) = found.stats.as_ref().and_then(|stats| stats.get(position)) {
             match stats {
                 None => write!(out, "  no statistics for this type")?,
@@ -257,6 +278,22 @@ fn write_tensors(opened: &Opened, found: &Inspection, out: &mut dyn Write) -> io
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// What a tensor of a graph was before its export, or that nothing shows it.
+fn write_original(originals: &Originals, idx: usize, out: &mut dyn Write) -> io::Result<()> {
+    let text = |origin: &Origin| match origin.axes.is_empty() {
+        true => printable(&origin.name),
+        false => format!("{}, axes {:?}", printable(&origin.name), origin.axes),
+    };
+    let was: Vec<String> = originals.of(idx).iter().map(text).collect();
+    if !was.is_empty() {
+        write!(out, "  was {}", was.join(" and "))?;
+    }
+    match originals.nameless.contains(&idx) {
+        true => write!(out, "  its own name is not known"),
+        false => Ok(()),
+    }
 }
 
 fn short_number(value: f64) -> String {

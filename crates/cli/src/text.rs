@@ -1,7 +1,9 @@
 //! Numbers and names as people read and write them.
 
+use modelferry_convert::report::Quantized;
 use modelferry_core::loss::{Loss, Severity};
-use modelferry_core::{Error, Result};
+use modelferry_core::{DType, Error, Result};
+use std::collections::BTreeMap;
 
 /// Bytes in decimal units, three digits: `13.5 GB`.
 pub(crate) fn bytes(n: u64) -> String {
@@ -151,6 +153,26 @@ pub(crate) fn loss_lines(losses: &[Loss]) -> Vec<String> {
 /// Whether a detail is about one tensor only: it quotes a name or counts values.
 fn has_name(detail: &str) -> bool {
     detail.contains('"') || detail.contains(" values ")
+}
+
+/// What quantization cost, by type, and the tensor that it cost most, each line behind `indent`.
+pub(crate) fn quantized_lines(quantized: &[Quantized], indent: &str) -> Vec<String> {
+    let mut by_type: BTreeMap<DType, Vec<&Quantized>> = BTreeMap::new();
+    for tensor in quantized {
+        by_type.entry(tensor.dtype).or_default().push(tensor);
+    }
+    let line = |(dtype, tensors): (DType, Vec<&Quantized>)| {
+        let worst = tensors.iter().copied().max_by(|a, b| a.rms.total_cmp(&b.rms))?;
+        Some(format!(
+            "{indent}{dtype}: {}, {} bits a weight, RMS error up to {:.3e} and largest {:.3e} ({})",
+            plural(tensors.len() as u64, "tensor"),
+            worst.bits_per_weight(),
+            worst.rms,
+            tensors.iter().map(|tensor| tensor.largest).fold(0.0, f64::max),
+            printable(&worst.name),
+        ))
+    };
+    by_type.into_iter().filter_map(line).collect()
 }
 
 /// What clap says of a mistake, on one line, without its advice to read the help.

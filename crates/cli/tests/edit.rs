@@ -304,3 +304,42 @@ fn text_has_no_types_and_a_part_is_edited_alone() {
     assert_eq!(typed(&report, "split.no"), Some(("u16".to_owned(), "1".to_owned())));
     assert_eq!(report.n_tensors, 3);
 }
+
+/// An ONNX model is its entries and everything else, which stays as it is: payload in any form, and data in other files.
+#[test]
+fn of_an_onnx_model_nothing_but_entries_changes() {
+    let folder = Folder::new();
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/models");
+    let names =
+        ["mlp", "dtypes-packed", "dtypes-unpacked", "dtypes-raw", "sparse", "subgraphs", "texts", "ir3"];
+    for name in names {
+        let name = format!("onnx-{name}.onnx");
+        let path = folder.0.join(&name);
+        fs::copy(models.join(&name), &path).unwrap();
+        let before = fs::read(&path).unwrap();
+        run(Arc::new(OsIo), &path, vec![set("new", "größe")]).unwrap();
+        let after = fs::read(&path).unwrap();
+        assert!(after.len() > before.len() && after.starts_with(&before), "{name}");
+        run(Arc::new(OsIo), &path, vec![Change::Remove { key: "new".to_owned() }]).unwrap();
+        assert!(fs::read(&path).unwrap() == before, "{name}");
+    }
+    let path = folder.0.join("onnx-mlp.onnx");
+    let before = fs::read(&path).unwrap();
+    let report = run(Arc::new(OsIo), &path, vec![set("author", "Grace"), set("licence", "MIT")]).unwrap();
+    assert_eq!((report.changes.len(), report.bytes), (2, fs::metadata(&path).unwrap().len()));
+    let remove = Change::Remove { key: "licence".to_owned() };
+    run(Arc::new(OsIo), &path, vec![set("author", "Ada"), remove]).unwrap();
+    // It has gone back to where it was.
+    assert!(fs::read(&path).unwrap() == before);
+
+    for name in ["model.onnx", "weights.data", "whole.data", "sub/weights.data"] {
+        fs::create_dir_all(folder.0.join("sub")).unwrap();
+        fs::copy(models.join("onnx-external").join(name), folder.0.join(name)).unwrap();
+    }
+    let path = folder.0.join("model.onnx");
+    let (names, before) = (folder.names(), fs::read(&path).unwrap());
+    let report = run(Arc::new(OsIo), &path, vec![set("k", "v")]).unwrap();
+    assert!(fs::read(&path).unwrap().starts_with(&before));
+    assert_eq!(folder.names(), names);
+    assert_eq!(typed(&report, "k"), Some(("text".to_owned(), "v".to_owned())));
+}

@@ -69,6 +69,15 @@ pub(crate) fn check(
             losses.push(Loss::declared(LossKind::Graph, &part.path, format!("{}, not carried", part.what)));
         }
     }
+    if !view.graph().is_some_and(|graph| info.carries_graph(graph.dialect)) {
+        losses.extend(view.codes().iter().map(|codes| {
+            let tensor = view.tensor(codes.tensor);
+            let what = format!("codes of {}, {}", codes.operator, codes.groups.text());
+            let detail =
+                format!("{what}, would be plain {}; --dtype f32 for what they stand for", tensor.dtype());
+            Loss::declared(LossKind::Dtype, tensor.name(), detail)
+        }));
+    }
     // What surrounds the tensors is the whole's to hold: of a folder, beside its weights.
     let config = view.config().filter(|_| whole.config == Carries::No).map(|_| "config.json");
     let assets = view.assets().filter(|_| whole.assets == Carries::No).map(|(name, _)| name);
@@ -84,7 +93,8 @@ pub(crate) fn check(
     Ok(losses)
 }
 
-/// What is wrong with the first tensor, and with the others: a user who has to leave some out wants to know all.
+/// What is wrong with the first tensor, and with some others: patterns that leave out what must be are written from a
+/// few names.
 fn with_others(
     view: &ModelView<'_>,
     first: TensorView<'_>,

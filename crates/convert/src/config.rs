@@ -49,14 +49,14 @@ impl<'a> Own<'a> {
 
     /// Leaves the model what there is of its config for a target that holds one or not, and says what has become of
     /// the input's own.
-    pub(crate) fn report(self, model: &mut Model, target: Carries) -> Option<Loss> {
+    pub(crate) fn report(&self, model: &mut Model, target: Carries) -> Option<Loss> {
         let is_dropped = matches!(self.wanted, ConfigFrom::Nowhere);
         let lost = |detail: &str| Some(Loss::declared(LossKind::Asset, FILE_NAME, detail).asked());
         match (&self.text, target) {
             (Some(_), _) if is_dropped => lost("left out by --arch none"),
             // That it is not written is said with the other files of the folder.
             (_, Carries::No) => {
-                model.config = self.text;
+                model.config = self.text.clone();
                 None
             }
             (Some(text), Carries::Yes) if model.config.as_ref() != Some(text) => match self.wanted {

@@ -3,11 +3,13 @@
 use crate::job::Context;
 use crate::json::{self, Object};
 use crate::open::Opened;
+use crate::report::{Quantized, quantized};
 use modelferry_core::dtype::Class;
 use modelferry_core::expr::BlockFn;
 use modelferry_core::model::{Model, TensorIdx, Value as Metadata};
 use modelferry_core::{DType, Result};
 use modelferry_engine::{Comparison, Tolerance};
+use modelferry_transform::holds_floats;
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -99,6 +101,9 @@ pub struct Difference {
     pub entries: Vec<Entry>,
     /// Metadata that differs; never counts.
     pub metadata: Vec<MetadataChange>,
+    /// What those that one side has in blocks and the other in another type are against each other, by the measure of a
+    /// conversion from one to the other; never counts by itself.
+    pub quantized: Vec<Quantized>,
     /// Whether the common tensors stand in the same order; never counts.
     pub is_same_order: bool,
 }
@@ -121,6 +126,7 @@ impl Difference {
         object.list("differences", self.entries.iter().map(entry_json))?;
         let metadata = |change: &MetadataChange| json!({"key": change.key, "a": change.a, "b": change.b});
         object.list("metadata", self.metadata.iter().map(metadata))?;
+        object.list("quantized", self.quantized.iter().map(quantized))?;
         object.list("losses", std::iter::empty())?;
         object.end()
     }
@@ -151,8 +157,11 @@ fn entry_json(entry: &Entry) -> Value {
 ///
 /// Without a tolerance, tensors are the same when type, shape and bytes are (NaN payloads and the sign of zero
 /// included). With one, values are compared as numbers whatever their types, and a difference of type alone does not
-/// count; block-quantized types are compared by the numbers they stand for.
+/// count; block-quantized types are compared by the numbers they stand for. What is in blocks on one side is also
+/// measured against the other, whose type is another, with a tolerance or without.
 pub fn diff(cx: &Context<'_>, a: &mut Opened, b: &mut Opened, closeness: Closeness) -> Result<Difference> {
+    a.restore_like(cx, &b.model)?;
+    b.restore_like(cx, &a.model)?;
     let mut found = Difference { is_same_order: true, ..Difference::default() };
     let pairs = pair_up(&a.model, &b.model, &mut found);
     found.metadata = metadata_changes(&a.model, &b.model);
@@ -180,23 +189,35 @@ pub fn diff(cx: &Context<'_>, a: &mut Opened, b: &mut Opened, closeness: Closene
         }
         if tensor_a.shape != tensor_b.shape {
             push(Change::Shape(tensor_a.shape.clone(), tensor_b.shape.clone()), true);
-        } else if comparable {
-            if !closeness.is_exact() {
+        } else {
+            let blocks = blocks_of(tensor_a.dtype, tensor_b.dtype);
+            if comparable && !closeness.is_exact() || blocks.is_some() {
                 as_numbers(&mut a.model, idx_a)?;
                 as_numbers(&mut b.model, idx_b)?;
             }
-            to_compare.push((found.entries.len(), idx_a, idx_b));
+            if comparable || blocks.is_some() {
+                to_compare.push(Pair { place: found.entries.len(), idx_a, idx_b, blocks, comparable });
+            }
         }
     }
 
     let comparison = Comparison::new(a.source(), b.source(), cx.settings, cx.control)?;
-    comparison.begin(to_compare.iter().map(|&(_, idx_a, idx_b)| (idx_a, idx_b)));
+    comparison.begin(to_compare.iter().map(|pair| (pair.idx_a, pair.idx_b)));
     let mut by_place: Vec<(usize, Entry)> = vec![];
-    for (place, idx_a, idx_b) in to_compare {
-        let diff = comparison.tensors(idx_a, idx_b, closeness.tolerance())?;
+    for Pair { place, idx_a, idx_b, blocks, comparable } in to_compare {
         let tensor = &a.model.tensors[idx_a];
+        let diff = match blocks {
+            None => comparison.tensors(idx_a, idx_b, closeness.tolerance())?,
+            Some(dtype) => {
+                let tolerance = comparable.then(|| closeness.tolerance());
+                let (diff, stats) = comparison.measured(idx_a, idx_b, tolerance)?;
+                let (rms, largest) = (stats.rms(), stats.largest);
+                found.quantized.push(Quantized { name: tensor.name.clone(), dtype, rms, largest });
+                diff
+            }
+        };
         let Some(first) = diff.first else {
-            found.n_same += 1;
+            found.n_same += u64::from(comparable);
             continue;
         };
         let change = Change::Values {
@@ -229,6 +250,31 @@ fn merge(entries: Vec<Entry>, inserted: Vec<(usize, Entry)>) -> Vec<Entry> {
     }
     merged.extend(inserted.map(|(_, entry)| entry));
     merged
+}
+
+/// Two tensors whose values are looked at.
+struct Pair {
+    /// Where what is found of them goes.
+    place: usize,
+    idx_a: TensorIdx,
+    idx_b: TensorIdx,
+    /// The type of the blocks that are measured.
+    blocks: Option<DType>,
+    /// Whether they can be the same, as far as their types go.
+    comparable: bool,
+}
+
+/// The type that was quantized, if one of two was from what the other may be: of two of blocks, the one of fewer bits.
+fn blocks_of(a: DType, b: DType) -> Option<DType> {
+    let is_block = |dtype: DType| dtype.class() == Class::Block;
+    let bits = |dtype: DType| dtype.item_bytes() as f64 / dtype.item_elements() as f64;
+    match (is_block(a), is_block(b)) {
+        _ if a == b => None,
+        (true, true) => Some(if bits(a) < bits(b) { a } else { b }),
+        (true, false) => holds_floats(b).then_some(a),
+        (false, true) => holds_floats(a).then_some(b),
+        (false, false) => None,
+    }
 }
 
 /// Whether values of this type can be compared with those of another: real numbers, however they are stored.

@@ -18,7 +18,7 @@ use modelferry_core::{Error, Result};
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::io::{FileKind, Follow, failed, look, retry};
 use modelferry_engine::publish::{Output, Replace, remove_leftovers};
-use modelferry_engine::{Plan, execute};
+use modelferry_engine::{Part, Plan, execute};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io;
@@ -121,7 +121,11 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
     if writer.info().metadata == MetadataForm::None {
         return Err(named(Error::target("the format holds no metadata")));
     }
-    refuse_several(&opened).map_err(named)?;
+    match opened.model.entries {
+        // What lies in other files stays there.
+        Some(_) => push_whole(&mut opened)?,
+        None => refuse_several(&opened).map_err(named)?,
+    }
 
     if !job.dry_run {
         // Also where nothing is to change any more: the run that changed it may have been killed while tidying up.
@@ -145,7 +149,7 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
         path: &job.path,
         is_folder: false,
         files: &files,
-        root: 0,
+        roots: &[0],
         replace: Replace::Input,
         supersedes: &[],
         inputs: &identities,
@@ -156,9 +160,8 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
         return Ok(());
     }
     let plan = Plan {
-        model: &model,
+        parts: &[Part { model: &model, layout: &layout }],
         inputs: &inputs,
-        layout: &layout,
         output: &job.path,
         is_folder: false,
         replace: Replace::Input,
@@ -167,7 +170,7 @@ pub fn edit(cx: &Context<'_>, job: &EditJob, report: &mut EditReport) -> Result<
         io: Arc::clone(&cx.io),
     };
     let reader = cx.registry.reader(reader.format)?;
-    execute(&plan, &mut |staged| check_staged(cx, reader, &options, &model, &staged.path(0)))?;
+    execute(&plan, &mut |staged| check_staged(cx, reader, &options, (&model, &inputs), &staged.path(0, 0)))?;
     report.is_written = true;
     Ok(())
 }
@@ -231,6 +234,13 @@ fn refuse_several(opened: &Opened) -> Result<()> {
     let more = if files.len() > names.len() { ", …" } else { "" };
     Err(Error::usage("this stands for other files, and edit changes one file")
         .hint(format!("name one of them: {}{more}", names.join(", "))))
+}
+
+/// Makes the file itself an asset, of which the writer takes what does not change.
+fn push_whole(opened: &mut Opened) -> Result<()> {
+    let root = opened.inputs.root();
+    let whole = opened.model.nodes.region(root, 0, opened.inputs.len(root))?;
+    opened.model.push_asset(opened.inputs.name(root), whole)
 }
 
 /// Changes the metadata of a model.
@@ -321,7 +331,7 @@ fn lay_out(
     }
     let view = ModelView::new(model, &cx.settings.limits)?;
     let (options, mut traces) = (PluginOptions::default(), Traces::default());
-    let mut host = EngineHost { cx, inputs, options: &options, traces: &mut traces };
+    let mut host = EngineHost { cx, inputs, options: &options, traces: &mut traces, links: None };
     let layout = writer.relayout(&view, &name, &mut host).map_err(named)?;
     layout.validate(&view).map_err(named)?;
     let files: Vec<(String, u64)> = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
@@ -346,11 +356,13 @@ fn check_staged(
     cx: &Context<'_>,
     reader: &dyn Reader,
     options: &PluginOptions,
-    model: &Model,
+    (model, of): (&Model, &DiskInputs),
     path: &Path,
 ) -> Result<()> {
-    let inputs = Arc::new(DiskInputs::open(Arc::clone(&cx.io), path)?.limits(&cx.settings.limits));
-    let found = read(cx, inputs, reader, options)?.model;
+    let inputs = DiskInputs::open(Arc::clone(&cx.io), path)?.limits(&cx.settings.limits);
+    let others = of.used().into_iter().filter(|&file| file != of.root());
+    others.into_iter().try_for_each(|file| inputs.place(&of.name(file), &of.path(file)))?;
+    let found = read(cx, Arc::new(inputs), reader, options)?.model;
     let same_tensors = found.tensors.len() == model.tensors.len()
         && found
             .tensors

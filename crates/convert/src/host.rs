@@ -1,6 +1,7 @@
 //! What a plugin may use of the program around it: the engine's answers, recorded, and the other plugins.
 
 use crate::job::{Context, PluginOptions};
+use crate::links::Links;
 use crate::pick;
 use modelferry_core::expr::NodeId;
 use modelferry_core::inputs::{FileId, Inputs, Rooted};
@@ -38,6 +39,8 @@ pub(crate) struct EngineHost<'a> {
     /// Of all plugins, as the user gave them.
     pub(crate) options: &'a PluginOptions,
     pub(crate) traces: &'a mut Traces,
+    /// What an output can point into, where one is laid out.
+    pub(crate) links: Option<Links<'a>>,
 }
 
 impl Host for EngineHost<'_> {
@@ -60,6 +63,11 @@ impl Host for EngineHost<'_> {
         let options = Options::resolve(info.options, self.options)?;
         self.traces.readers.push(info);
         reader.read(&inputs, &options, self).map_err(|error| error.format(info.format))
+    }
+
+    fn link(&mut self, file: FileId) -> Result<String> {
+        let unable = || Error::unsupported("an output cannot point into its source here");
+        self.links.as_ref().ok_or_else(unable)?.path(&*self.cx.io, file)
     }
 
     fn layout(

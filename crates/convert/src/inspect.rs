@@ -6,8 +6,10 @@ use crate::folder::{self, FolderContent};
 use crate::job::Context;
 use crate::json::{self, Object};
 use crate::open::Opened;
+use crate::originals::Originals;
 use crate::values::Values;
-use crate::{metadata, pick};
+use crate::{codes, metadata, pick};
+use modelferry_core::graph::Origin;
 use modelferry_core::inputs::Inputs;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
@@ -109,6 +111,8 @@ pub struct Inspection {
     pub stats: Option<Vec<Option<TensorStats>>>,
     /// Values asked for.
     pub values: Vec<Values>,
+    /// What the tensors of a graph were before its export, where there is one.
+    pub originals: Option<Originals>,
 }
 
 /// What `convert` would take of a model where nothing else is asked for.
@@ -195,6 +199,7 @@ pub fn inspect(cx: &Context<'_>, opened: &mut Opened, request: &Request) -> Resu
         listed,
         stats,
         values,
+        originals: model.graph.as_ref().map(Originals::new),
     })
 }
 
@@ -324,6 +329,7 @@ impl Inspection {
         if !self.values.is_empty() {
             object.list("values", self.values.iter().map(Values::json))?;
         }
+        let codes = codes::by_tensor(model);
         let tensors = self.listed.iter().enumerate().map(|(position, &idx)| {
             let tensor = &model.tensors[idx];
             let mut value = json!({
@@ -332,6 +338,14 @@ impl Inspection {
                 "shape": tensor.shape,
                 "bytes": tensor.byte_len(),
             });
+            if let Some(codes) = codes.get(&idx) {
+                value["codes"] = codes::json(model, codes);
+            }
+            if let Some(originals) = &self.originals {
+                let origin = |origin: &Origin| json!({"name": origin.name, "axes": origin.axes});
+                value["origins"] = originals.of(idx).iter().map(origin).collect();
+                value["nameless"] = originals.nameless.contains(&idx).into();
+            }
             if let Some(stats) = self.stats.as_ref().and_then(|stats| stats.get(position)) {
                 value["stats"] = stats.as_ref().map_or(Value::Null, stats_json);
             }

@@ -1,11 +1,13 @@
 //! What is there, and what is wanted.
 
+use crate::naming;
 use modelferry_core::loss::LossKind;
 use modelferry_core::plugin::Shards;
 use modelferry_core::registry::Registry;
 use modelferry_engine::io::Io;
 use modelferry_engine::{Control, Settings};
 use modelferry_transform::Edits;
+use modelferry_transform::quantize::Preset;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ pub type PluginOptions = BTreeMap<String, String>;
 pub struct Job {
     /// A model's root file, or its folder.
     pub input: PathBuf,
-    /// The file or folder to write.
+    /// The file or folder to write. `{type}` in it stands for the type that is asked for, in lower case.
     pub output: PathBuf,
     /// Reader, by format; otherwise by content.
     pub from: Option<String>,
@@ -41,8 +43,13 @@ pub struct Job {
     pub options: PluginOptions,
     /// Where the model's config comes from.
     pub config: ConfigFrom,
+    /// A model whose tensors give their values to the input's, by name.
+    pub weights: Option<PathBuf>,
     /// What is changed on the way.
     pub edits: Edits,
+    /// Presets of which each makes an output of its own, in the place of the one in `edits`: of two or more. They are
+    /// made in one run that reads the source once, and published together.
+    pub several: Vec<Preset>,
     /// How the output is split; otherwise by its name.
     pub shards: Option<Shards>,
     /// Which losses are accepted.
@@ -53,6 +60,22 @@ pub struct Job {
     pub verify: bool,
     /// Replace an output that is there.
     pub force: bool,
+}
+
+impl Job {
+    /// The output of each type, `{type}` in its place: files, or the folder that they go into.
+    pub fn outputs(&self) -> Vec<PathBuf> {
+        let presets = self.presets().into_iter();
+        presets.map(|preset| naming::filled(&self.output, &self.edits, preset)).collect()
+    }
+
+    /// The preset of each output; none where nothing is quantized by one.
+    pub(crate) fn presets(&self) -> Vec<Option<Preset>> {
+        match self.several.is_empty() {
+            true => vec![self.edits.quantize.preset],
+            false => self.several.iter().copied().map(Some).collect(),
+        }
+    }
 }
 
 /// Where a model's config comes from.

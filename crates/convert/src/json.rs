@@ -56,6 +56,24 @@ impl<'w> Object<'w> {
         self.out.write_all(if any { b"\n  ]" } else { b"]" })
     }
 
+    /// Adds a list of objects, each filled by `fill`.
+    pub fn objects<T>(
+        &mut self,
+        key: &str,
+        items: impl Iterator<Item = T>,
+        fill: &mut dyn FnMut(T, &mut Object<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.key(key)?;
+        self.out.write_all(b"[")?;
+        for (number, item) in items.enumerate() {
+            self.out.write_all(if number > 0 { b",\n" } else { b"\n" })?;
+            let mut object = Object::begin(&mut *self.out)?;
+            fill(item, &mut object)?;
+            object.out.write_all(b"\n  }")?;
+        }
+        self.out.write_all(b"]")
+    }
+
     /// Closes the object.
     pub fn end(self) -> io::Result<()> {
         self.out.write_all(b"\n}\n")
@@ -107,6 +125,7 @@ pub fn loss(loss: &Loss) -> Value {
         "kind": loss.kind.name(),
         "subject": loss.subject,
         "renamed": loss.renamed,
+        "axes": loss.axes,
         "detail": loss.detail,
         "phase": match loss.phase { Phase::Declared => "declared", Phase::Observed => "observed" },
         "asked": loss.asked,

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codes;
 pub mod diff;
 pub mod edit;
 pub mod fold;
@@ -15,6 +16,7 @@ pub mod job;
 pub mod json;
 pub mod metadata;
 pub mod open;
+pub mod originals;
 pub mod pick;
 pub mod report;
 pub mod values;
@@ -24,11 +26,14 @@ mod capabilities;
 mod config;
 mod host;
 mod importance;
+mod links;
+mod naming;
 mod pipeline;
 mod policy;
 mod readback;
 mod sniff;
 mod watched;
+mod weights;
 
 pub use host::Asked;
 pub use importance::importance;

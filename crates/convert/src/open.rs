@@ -47,6 +47,30 @@ impl Opened {
         modelferry_transform::select(&mut self.model, &edits, &mut vec![])
     }
 
+    /// Gives the tensors of a graph the names they had before its export, as a conversion does, where a model without a
+    /// graph shows by its names that it was made so.
+    ///
+    /// Errors are those of [`restore`](modelferry_transform::restore).
+    pub(crate) fn restore_like(&mut self, cx: &Context<'_>, other: &Model) -> Result<()> {
+        if self.model.graph.is_none() || other.graph.is_some() {
+            return Ok(());
+        }
+        let names: HashSet<&str> = other.tensors.iter().map(|tensor| &*tensor.name).collect();
+        let n_known = |model: &Model| {
+            let known = model.tensors.iter().filter(|tensor| names.contains(&*tensor.name));
+            known.count()
+        };
+        let mut restored = self.model.clone();
+        let (options, mut traces) = (PluginOptions::default(), Traces::default());
+        let mut host =
+            EngineHost { cx, inputs: &*self.inputs, options: &options, traces: &mut traces, links: None };
+        modelferry_transform::restore(&mut restored, false, &mut host)?;
+        if n_known(&restored) > n_known(&self.model) {
+            self.model = restored;
+        }
+        Ok(())
+    }
+
     /// The readers that have read it: its own, and those of the models inside it.
     pub fn readers(&self) -> impl Iterator<Item = &'static ReaderInfo> {
         std::iter::once(self.reader).chain(self.traces.readers.iter().copied())
@@ -128,7 +152,7 @@ pub(crate) fn read(
     let mut traces = Traces::default();
     let context = |error: Error| error.format(info.format);
     let read = |inputs: &dyn Inputs| {
-        let mut host = EngineHost { cx, inputs, options, traces: &mut traces };
+        let mut host = EngineHost { cx, inputs, options, traces: &mut traces, links: None };
         reader.read(inputs, &resolved, &mut host)
     };
     let model = watched(&*inputs, read).map_err(context)?;

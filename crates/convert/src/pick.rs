@@ -4,7 +4,7 @@ use crate::job::PluginOptions;
 use crate::sniff;
 use modelferry_core::inputs::Inputs;
 use modelferry_core::options::OptionSpec;
-use modelferry_core::plugin::{Carries, Place, Reader, Shards, Verdict, Writer, WriterInfo};
+use modelferry_core::plugin::{Carries, MetadataForm, Place, Reader, Shards, Verdict, Writer, WriterInfo};
 use modelferry_core::registry::Registry;
 use modelferry_core::{Error, Result};
 use std::path::Path;
@@ -76,8 +76,11 @@ pub struct Target<'a> {
     pub writer: &'a dyn Writer,
     /// The writer of a folder's weights.
     pub weights: Option<&'a dyn Writer>,
-    /// Name handed to the writer: plain, without folder, never that of an index.
+    /// Name handed to the writer: plain, without folder, never that of an index. Empty for a file that is
+    /// [`in_folder`](Target::in_folder), whose name depends on the model.
     pub file_name: String,
+    /// Whether the output is a folder and what is written a file in it.
+    pub in_folder: bool,
     /// How the output is split, unless that depends on the source.
     pub shards: TargetShards,
 }
@@ -131,7 +134,12 @@ pub fn target<'a>(
     let shown = output.display();
     let named = to.map(|format| registry.writer(format)).transpose()?;
     let names_folder = named.is_some_and(|writer| writer.info().place == Place::Folder);
-    if names_folder || output.as_os_str().as_encoded_bytes().ends_with(b"/") || output.is_dir() {
+    let is_folder = output.as_os_str().as_encoded_bytes().ends_with(b"/") || output.is_dir();
+    if let Some(writer) = named.filter(|writer| is_folder && holds_all(writer.info())) {
+        let shards = TargetShards::Given(shards.unwrap_or(Shards::One));
+        return Ok(Target { writer, weights: None, file_name: String::new(), in_folder: true, shards });
+    }
+    if names_folder || is_folder {
         return folder_target(registry, output, named, shards);
     }
     let Some(name) = output.file_name() else {
@@ -163,7 +171,12 @@ pub fn target<'a>(
         (None, true) => TargetShards::Index,
         (None, false) => TargetShards::Given(Shards::One),
     };
-    Ok(Target { writer, weights: None, file_name: file_name.to_owned(), shards })
+    Ok(Target { writer, weights: None, file_name: file_name.to_owned(), in_folder: false, shards })
+}
+
+/// Whether a model's file needs no folder around it: it has a place for what configs and tokenizers say, with types.
+fn holds_all(info: &WriterInfo) -> bool {
+    info.place == Place::File && info.metadata == MetadataForm::Typed
 }
 
 /// Format of a folder's weights where none is named.
@@ -195,12 +208,13 @@ fn folder_target<'a>(
     };
     let weights = weights.map_or_else(|| registry.writer(DEFAULT_WEIGHTS), Ok)?;
     let file_name = output.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let in_folder = false;
     let shards = match (shards, weights.info().shards) {
         (Some(given), _) => TargetShards::Given(given),
         (None, Carries::Yes) => TargetShards::Index,
         (None, Carries::No) => TargetShards::Given(Shards::One),
     };
-    Ok(Target { writer, weights: Some(weights), file_name, shards })
+    Ok(Target { writer, weights: Some(weights), file_name, in_folder, shards })
 }
 
 /// Refuses options that none of the plugins in this run declares.

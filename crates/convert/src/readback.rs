@@ -9,21 +9,24 @@ use modelferry_core::{Error, Result};
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::{Comparison, Source, Tolerance, read_items};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Compares every tensor of `source` with the file at `staged`, bytes and types, and their names where the format
-/// holds names. Returns how many were compared.
+/// holds names. `links` are files that it points into, by the names that they will have beside it. Returns how many were compared.
 ///
 /// Errors: [`Difference`](modelferry_core::ErrorKind::Difference) naming the first tensor that is not the same.
 pub(crate) fn check(
     cx: &Context<'_>,
     source: Source<'_>,
     staged: &Path,
+    links: &[(&str, PathBuf)],
     reader: &dyn Reader,
     info: &WriterInfo,
 ) -> Result<usize> {
-    let inputs = Arc::new(DiskInputs::open(Arc::clone(&cx.io), staged)?.limits(&cx.settings.limits));
+    let inputs = DiskInputs::open(Arc::clone(&cx.io), staged)?.limits(&cx.settings.limits);
+    links.iter().try_for_each(|(name, path)| inputs.place(name, path))?;
+    let inputs = Arc::new(inputs);
     let written = read(cx, inputs, reader, &Default::default())?;
     let (written_source, written_inputs) = (written.source(), Arc::clone(&written.inputs));
     let (written, written_place) = (&written.model, written.reader.place);

@@ -225,7 +225,7 @@ impl Error {
 /// assert_eq!(modelferry_core::error::listed(names.into_iter()), "a, b");
 /// ```
 pub fn listed(things: impl Iterator<Item = String>) -> String {
-    const SHOWN: usize = 50;
+    const SHOWN: usize = 8;
     const CHARS: usize = 80;
     let (mut text, mut n) = (String::new(), 0);
     for thing in things {

@@ -24,7 +24,8 @@ pub struct Graph {
     /// What it holds besides the tensors, for the report of a conversion that does not carry it.
     pub parts: Vec<Part>,
     /// What tensors were before an exporter renamed them, as far as the document shows it, in the order of the
-    /// tensors. One tensor may have been several: tied weights are exported as one.
+    /// tensors. One tensor may have been several: tied weights are exported as one, and then all of its names are here.
+    /// One that is not here is what its name says.
     pub origins: Vec<Origin>,
     /// Weights whose names are the exporter's own and whose origin the document does not show.
     pub nameless: Vec<TensorIdx>,

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::expr::{Blob, Packing};
+use crate::inputs::FileId;
 use crate::model::{ModelView, TensorIdx};
 use std::ops::Range;
 
@@ -23,8 +24,21 @@ pub struct Layout {
     /// the output: they and all of their set are replaced as if they were files of the layout. A program that finds
     /// two sets of weights in a folder loads the one it likes better.
     pub supersedes: Vec<String>,
+    /// Files that are there already and that the output points into: part of it, and not written.
+    pub links: Vec<Link>,
     /// What a person should know about the output although nothing of the model is lost: that no program will run it.
     pub notes: Vec<String>,
+}
+
+/// A file of the source that is part of the output where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its path relative to the output's folder, as [`Host::link`](crate::plugin::Host::link) gave it.
+    pub path: String,
+    /// The file.
+    pub file: FileId,
+    /// Tensors that lie in it.
+    pub n_tensors: u64,
 }
 
 /// One output file: its pieces in order, without gap or overlap.
@@ -171,12 +185,14 @@ impl Layout {
         if self.root >= self.files.len() {
             return Err(Error::plugin("a layout has no root file"));
         }
+        if let Some(link) = self.links.iter().find(|link| !is_plain(&link.path) || !paths.insert(&link.path))
+        {
+            let error = Error::plugin("a layout's link is not a plain unique relative path");
+            return Err(error.file(&link.path));
+        }
         for file in &self.files {
             let at_fault = |error: Error| error.file(&file.path);
-            let plain = !file.path.is_empty()
-                && !file.path.contains('\0')
-                && file.path.split('/').all(|part| !matches!(part, "" | "." | ".."));
-            if !plain || !paths.insert(&file.path) {
+            if !is_plain(&file.path) || !paths.insert(&file.path) {
                 return Err(at_fault(Error::plugin("a layout's path is not a plain unique relative path")));
             }
             let mut len = 0u64;
@@ -224,4 +240,9 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// Whether a path is relative, without `.` and `..`, and stays below the folder that it is relative to.
+fn is_plain(path: &str) -> bool {
+    !path.is_empty() && !path.contains('\0') && path.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }

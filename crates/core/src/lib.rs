@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codes;
 pub mod dtype;
 pub mod error;
 pub mod expr;

@@ -20,6 +20,9 @@ pub enum LossKind {
     Fallback,
     /// A tensor is not written.
     Tensor,
+    /// Where the weights of one model take the place of those of another: one of the first has no place, or one of the
+    /// second keeps its values.
+    Unmatched,
     /// A tensor is written under another name.
     Name,
     /// Two names that shared one storage are written as two copies.
@@ -38,19 +41,21 @@ pub enum LossKind {
     Graph,
     /// A file of the model's folder is not written, or as another.
     Asset,
-    /// The bytes of a tensor were column-major or foreign-endian and are written row-major and little-endian.
+    /// The bytes of a tensor were column-major or foreign-endian and are written row-major and little-endian; or its axes
+    /// stood in another order, and are written in that of the model.
     Layout,
 }
 
 impl LossKind {
     /// Every kind.
-    pub const ALL: [LossKind; 16] = [
+    pub const ALL: [LossKind; 17] = [
         LossKind::Dtype,
         LossKind::Overflow,
         LossKind::Underflow,
         LossKind::NonFinite,
         LossKind::Fallback,
         LossKind::Tensor,
+        LossKind::Unmatched,
         LossKind::Name,
         LossKind::TieCopied,
         LossKind::TieDropped,
@@ -72,6 +77,7 @@ impl LossKind {
             LossKind::NonFinite => "non-finite",
             LossKind::Fallback => "fallback",
             LossKind::Tensor => "tensor",
+            LossKind::Unmatched => "unmatched",
             LossKind::Name => "name",
             LossKind::TieCopied => "tie-copied",
             LossKind::TieDropped => "tie-dropped",
@@ -95,6 +101,7 @@ impl LossKind {
         match self {
             LossKind::Dtype | LossKind::Overflow | LossKind::NonFinite | LossKind::Tensor => Severity::Refuse,
             LossKind::Fallback
+            | LossKind::Unmatched
             | LossKind::Metadata
             | LossKind::Tree
             | LossKind::Graph
@@ -139,6 +146,8 @@ pub struct Loss {
     pub subject: String,
     /// Under which name it is written, where that is another.
     pub renamed: Option<String>,
+    /// Axis `k` of what is written is axis `axes[k]` of the source's tensor. Empty: they are as they were.
+    pub axes: Box<[u8]>,
     /// What became of it, for a person.
     pub detail: String,
     /// When it was known.
@@ -151,7 +160,15 @@ impl Loss {
     /// A loss known from the plan that nobody asked for.
     pub fn declared(kind: LossKind, subject: impl Into<String>, detail: impl Into<String>) -> Loss {
         let (subject, detail) = (subject.into(), detail.into());
-        Loss { kind, subject, renamed: None, detail, phase: Phase::Declared, asked: false }
+        Loss {
+            kind,
+            subject,
+            renamed: None,
+            axes: Box::default(),
+            detail,
+            phase: Phase::Declared,
+            asked: false,
+        }
     }
 
     /// A loss seen in the values.
@@ -164,6 +181,12 @@ impl Loss {
         let to = to.into();
         let detail = format!("{why}, written as {to:?}");
         Loss { renamed: Some(to), ..Loss::declared(LossKind::Name, from, detail) }
+    }
+
+    /// A tensor whose axes are written in another order than they have in the source, by the name it is written under.
+    pub fn turned(subject: impl Into<String>, axes: Box<[u8]>) -> Loss {
+        let detail = format!("an exporter turned it over, axes {axes:?} of the graph's tensor are written");
+        Loss { axes, ..Loss::declared(LossKind::Layout, subject, detail) }
     }
 
     /// The same loss, asked for by an option.

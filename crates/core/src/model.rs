@@ -4,9 +4,10 @@
 //! [expression](crate::expr) that says where they are and what is to be done to them. Names are unique, shapes are
 //! row-major, tied weights are recorded as ties rather than found by comparing bytes.
 
+use crate::codes::Codes;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
-use crate::expr::{Arena, NodeId, Op, volume};
+use crate::expr::{Arena, Moved, NodeId, Op, volume};
 use crate::graph::{Binding, Graph};
 use crate::inputs::FileId;
 use crate::limits::Limits;
@@ -14,6 +15,7 @@ use crate::loss::Loss;
 use crate::tree::{Object, Tree};
 pub use crate::value::{List, Value, ValueType};
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Index of a tensor in [`Model::tensors`].
@@ -30,12 +32,17 @@ pub struct Model {
     pub ties: Vec<Vec<TensorIdx>>,
     /// Key and value, in file order, keys unique.
     pub metadata: Vec<(String, Value)>,
+    /// How entries of the metadata stand in the root file, in its order, where each can be replaced by itself and all else
+    /// left as it is.
+    pub entries: Option<Vec<Stated>>,
     /// The text of `config.json`, where the model has one: as it was written, untouched.
     pub config: Option<Arc<str>>,
     /// The nested document that the tensors stand in, where the source is one (a pickle).
     pub tree: Option<Tree>,
     /// The program that the tensors stand in, where the source holds one.
     pub graph: Option<Graph>,
+    /// Tensors whose numbers are codes, each once.
+    pub codes: Vec<Codes>,
     /// Files that belong to the model and hold no weights, names unique.
     pub assets: Vec<Asset>,
     /// Digests that the source states about itself; the engine checks those whose bytes it reads.
@@ -83,6 +90,17 @@ pub struct Asset {
     pub name: String,
     /// Its bytes: an [`Op::Region`] or an [`Op::Inline`].
     pub data: NodeId,
+}
+
+/// An entry of the metadata as it stands in the root file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// Its key.
+    pub key: String,
+    /// Its value.
+    pub value: String,
+    /// All of its bytes.
+    pub bytes: Range<u64>,
 }
 
 /// A digest stated by the source about a byte sequence.
@@ -162,6 +180,24 @@ impl Model {
         Ok(())
     }
 
+    /// Takes over what the tensors of another model are made of, whose files are numbered from `files` on here: its
+    /// expressions, their sources, and what it claims about their bytes. Its tensors stay behind.
+    ///
+    /// Errors: more of them than can be numbered.
+    pub fn absorb(
+        &mut self,
+        nodes: Arena,
+        sources: Vec<Arc<dyn PayloadSource>>,
+        claims: Vec<Claim>,
+        files: u32,
+    ) -> Result<Moved> {
+        let n_sources = u32::try_from(self.sources.len()).map_err(|_| Error::limit("too many sources"))?;
+        let moved = self.nodes.append(nodes, files, n_sources)?;
+        self.sources.extend(sources);
+        self.claims.extend(claims.into_iter().map(|claim| Claim { node: moved.id(claim.node), ..claim }));
+        Ok(moved)
+    }
+
     /// Checks what holds for every model, whoever read it: limits, unique names, ties that fit.
     pub fn validate(&self, limits: &Limits) -> Result<()> {
         Limits::check("too many tensors", self.tensors.len() as u64, limits.tensors)?;
@@ -199,6 +235,13 @@ impl Model {
             if !graph.bindings.iter().all(fits) || !graph.bindings.is_sorted_by_key(|binding| binding.at) {
                 return Err(Error::malformed("the graph has places for tensors that are not there"));
             }
+        }
+        let known = |idx: TensorIdx| idx < self.tensors.len();
+        let fits = |codes: &Codes| {
+            known(codes.tensor) && codes.scale.is_none_or(known) && codes.zero_point.is_none_or(known)
+        };
+        if !self.codes.iter().all(fits) {
+            return Err(Error::malformed("codes have scales that are not there"));
         }
         for group in &self.ties {
             let first = group.first().and_then(|&idx| self.tensors.get(idx));
@@ -310,6 +353,16 @@ impl<'a> ModelView<'a> {
     /// The program that the tensors stand in.
     pub fn graph(&self) -> Option<&'a Graph> {
         self.model.graph.as_ref()
+    }
+
+    /// How entries of the metadata stood in the root file, where each can be replaced by itself.
+    pub fn entries(&self) -> Option<&'a [Stated]> {
+        self.model.entries.as_deref()
+    }
+
+    /// Tensors whose numbers are codes.
+    pub fn codes(&self) -> &'a [Codes] {
+        &self.model.codes
     }
 
     /// Whether the tensor in a place of the graph still has the values and the type that the graph came with.

@@ -157,7 +157,8 @@ pub trait Writer: Send + Sync {
 
     /// The bytes of a file that was read from the single file of this format called `file_name`, and of which only
     /// metadata has changed since: what `edit` writes. Tensors stay in their order whatever the writer thinks of it,
-    /// metadata too, and nothing of the writer's own is added.
+    /// metadata too, and nothing of the writer's own is added. Where the model says how entries stand in the file
+    /// ([`ModelView::entries`]), the whole file is its last asset.
     ///
     /// Errors: [`Unsupported`](crate::error::ErrorKind::Unsupported) from a writer that cannot promise this, as none
     /// does by default.
@@ -208,6 +209,15 @@ pub trait Host {
     fn read(&mut self, inputs: &dyn Inputs, root: FileId) -> Result<Model> {
         let _ = (inputs, root);
         Err(Error::unsupported("a model inside a model cannot be read here"))
+    }
+
+    /// The path under which the output can speak of a file of the source, relative to the output's folder, `/` between
+    /// folders.
+    ///
+    /// Errors: it does not lie in that folder or below, or under several names, which programs take for a trick.
+    fn link(&mut self, file: FileId) -> Result<String> {
+        let _ = file;
+        Err(Error::unsupported("an output cannot point into its source here"))
     }
 
     /// Lays the model's tensors out as files of another format.

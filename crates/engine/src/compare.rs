@@ -5,6 +5,7 @@ use crate::eval::{Cx, Evaluator, Source};
 use crate::tiling::Tiling;
 use modelferry_core::model::TensorIdx;
 use modelferry_core::{DType, Error, ErrorKind, Result};
+use modelferry_kernels::block::QuantStats;
 use modelferry_kernels::cast::{CastStats, Caster};
 use modelferry_kernels::crc::Crc32Sum;
 
@@ -112,6 +113,29 @@ impl<'a> Comparison<'a> {
     /// Errors: [`Difference`](ErrorKind::Difference) for another shape or dtype,
     /// [`Unsupported`](ErrorKind::Unsupported) for types that have no numbers to be close.
     pub fn tensors(&self, idx_a: TensorIdx, idx_b: TensorIdx, tolerance: Tolerance) -> Result<TensorDiff> {
+        self.walk(idx_a, idx_b, Some(tolerance), false).map(|(diff, _)| diff)
+    }
+
+    /// What the numbers of one are as f32 against those of the other, whatever their types: what a conversion that
+    /// quantizes one to the other says of it. With a tolerance they are compared too.
+    ///
+    /// Errors: as for [`tensors`](Comparison::tensors).
+    pub fn measured(
+        &self,
+        idx_a: TensorIdx,
+        idx_b: TensorIdx,
+        tolerance: Option<Tolerance>,
+    ) -> Result<(TensorDiff, QuantStats)> {
+        self.walk(idx_a, idx_b, tolerance, true)
+    }
+
+    fn walk(
+        &self,
+        idx_a: TensorIdx,
+        idx_b: TensorIdx,
+        tolerance: Option<Tolerance>,
+        measures: bool,
+    ) -> Result<(TensorDiff, QuantStats)> {
         let (a, b) = (&self.a.source.model.tensors[idx_a], &self.b.source.model.tensors[idx_b]);
         let named = |error: Error| error.tensor(&a.name);
         if a.shape != b.shape {
@@ -121,7 +145,7 @@ impl<'a> Comparison<'a> {
             ));
         }
         if a.dtype != b.dtype
-            && (tolerance == Tolerance::Exact || a.dtype.item_elements() != b.dtype.item_elements())
+            && (tolerance == Some(Tolerance::Exact) || a.dtype.item_elements() != b.dtype.item_elements())
         {
             return Err(named(
                 Error::new(ErrorKind::Difference, "types differ").expected(a.dtype).found(b.dtype),
@@ -135,11 +159,12 @@ impl<'a> Comparison<'a> {
         let sequential = self.a.facts[a.data].sequential || self.b.facts[b.data].sequential;
         let n_threads =
             if sequential { 1 } else { self.settings.threads.clamp(1, n_tiles.clamp(1, 64) as usize) };
-        let parts: Vec<Result<TensorDiff>> = std::thread::scope(|scope| {
+        let parts: Vec<Result<(TensorDiff, QuantStats)>> = std::thread::scope(|scope| {
             let part = |first: usize| {
                 let mut cx = Cx::new(budget as usize);
                 let (mut left, mut right) = (vec![], vec![]);
                 let mut diff = TensorDiff::default();
+                let mut stats = QuantStats::default();
                 for tile in (first as u64..n_tiles).step_by(n_threads) {
                     self.control.check()?;
                     let tile = tiling.tile(tile);
@@ -155,6 +180,10 @@ impl<'a> Comparison<'a> {
                     self.a.fill(a.data, &for_a, &mut left, &mut cx)?;
                     self.b.fill(b.data, &for_b, &mut right, &mut cx)?;
                     self.control.advance((left.len() + right.len()) as u64);
+                    if measures {
+                        stats += errors((a.dtype, &left), (b.dtype, &right), &mut cx)?;
+                    }
+                    let Some(tolerance) = tolerance else { continue };
                     if a.dtype == b.dtype && left == right {
                         diff.n += tile.n() as u64;
                         continue;
@@ -165,7 +194,7 @@ impl<'a> Comparison<'a> {
                         compare_run(a.dtype, left, b.dtype, right, at, tolerance, &mut diff)?;
                     }
                 }
-                Ok(diff)
+                Ok((diff, stats))
             };
             let helpers: Vec<_> = (1..n_threads).map(|first| scope.spawn(move || part(first))).collect();
             let own = part(0);
@@ -175,12 +204,30 @@ impl<'a> Comparison<'a> {
                 }))
                 .collect()
         });
-        let mut whole = TensorDiff::default();
+        let mut whole = (TensorDiff::default(), QuantStats::default());
         for part in parts {
-            whole.join(&part.map_err(named)?);
+            let (diff, stats) = part.map_err(named)?;
+            whole.0.join(&diff);
+            whole.1 += stats;
         }
         Ok(whole)
     }
+}
+
+/// What dense numbers of one type are against those of another, both as f32.
+fn errors((of_a, a): (DType, &[u8]), (of_b, b): (DType, &[u8]), cx: &mut Cx) -> Result<QuantStats> {
+    let mut as_floats = |dtype: DType, items: &[u8]| -> Result<Option<Vec<u8>>> {
+        if dtype == DType::F32 {
+            return Ok(None);
+        }
+        let mut floats = cx.take(items.len() / dtype.item_bytes().max(1) as usize * 4)?;
+        cx.cast(dtype, DType::F32, items, &mut floats)?;
+        Ok(Some(floats))
+    };
+    let (cast_a, cast_b) = (as_floats(of_a, a)?, as_floats(of_b, b)?);
+    let stats = QuantStats::of(cast_a.as_deref().unwrap_or(a), cast_b.as_deref().unwrap_or(b));
+    [cast_a, cast_b].into_iter().flatten().for_each(|floats| cx.give(floats));
+    Ok(stats)
 }
 
 impl TensorDiff {

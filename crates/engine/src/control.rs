@@ -33,6 +33,18 @@ impl Settings {
         (self.memory / self.threads.max(1) as u64 / 3).clamp(1 << 14, 4 << 20) / PAGE * PAGE
     }
 
+    /// The same for a run of so many parts: several leave room for a fourth part, the bytes that a thread keeps.
+    pub(crate) fn for_parts(&self, n_parts: usize) -> Settings {
+        let memory = if n_parts > 1 { self.memory / 4 * 3 } else { self.memory };
+        Settings { memory, ..self.clone() }
+    }
+
+    /// Bytes of its sources that one thread keeps while it makes several outputs of them. Less than a few stretches of
+    /// a stream would be read again and again.
+    pub(crate) fn kept_bytes(&self) -> u64 {
+        self.tile_bytes().max(1 << 18)
+    }
+
     /// Bytes of one linear write. Larger ones are no faster where the page cache reuses what was freed just now, and
     /// collapse where it must take fresh memory (1 MiB ones run at 3 × `cp` then, 4 MiB ones always); smaller ones cost
     /// calls. A multiple of the page size.

@@ -134,6 +134,28 @@ impl DiskInputs {
         self
     }
 
+    /// Takes over the files of another model that is read from too, with what they were when they were first opened.
+    /// They are numbered from the returned number on, called by their paths, and found by no name.
+    ///
+    /// Errors: both together are too many.
+    pub fn adopt(&self, other: &DiskInputs) -> Result<u32> {
+        let theirs = other.known().files.clone();
+        let mut known = self.known.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let first = known.files.len();
+        let n_files = first.saturating_add(theirs.len());
+        Limits::check("two models are made of too many files", n_files as u64, self.max_files)?;
+        let called = |entry: Entry| Entry { name: entry.shown.display().to_string(), ..entry };
+        known.files.extend(theirs.into_iter().map(called));
+        u32::try_from(first).map_err(|_| Error::limit("two models are made of too many files"))
+    }
+
+    /// Puts the file at `path` under the name `relative` beside the root: it will be there, or is thought to be.
+    pub fn place(&self, relative: &str, path: &Path) -> Result<()> {
+        let real = retry(|| self.io.canonicalize(path))
+            .map_err(|error| failed("resolving its path", path, error))?;
+        self.add(relative.to_owned(), relative.to_owned(), path.to_owned(), real).map(drop)
+    }
+
     /// A file, open for the time of a call. Holding many keeps many descriptors open.
     ///
     /// Errors: it was replaced or written to since it was first opened.

@@ -401,3 +401,33 @@ fn a_snapshot_of_the_hub_cache_finds_its_blobs() {
     assert_eq!(text(&inputs, "config.json"), "{}");
     check(inputs.open("stolen.json"), Malformed, "a link leads out of the model's folder");
 }
+
+#[test]
+fn files_of_another_model_are_adopted() {
+    let (dir, other) = (TempDir::new("adopter"), TempDir::new("adopted"));
+    let inputs = open(dir.file("m.bin", "mine")).unwrap();
+    let root = other.file("m.bin", "theirs");
+    other.file("n.bin", "more");
+    let theirs = open(&root).unwrap();
+    let [first, second] = [theirs.root(), theirs.open("n.bin").unwrap()];
+    let files = inputs.adopt(&theirs).unwrap();
+    drop(theirs);
+    assert_eq!(files, 1);
+    let [first, second] = [first, second].map(|file| FileId(file.0 + files));
+    assert_eq!(inputs.read_vec(first, 0, 6, 6).unwrap(), b"theirs");
+    assert_eq!(inputs.read_vec(second, 1, 3, 3).unwrap(), b"ore");
+    // They are known by their paths and found by no name.
+    assert_eq!(inputs.name(first), root.display().to_string());
+    assert_eq!(text(&inputs, "m.bin"), "mine");
+    check(inputs.open("n.bin"), Malformed, "no such file");
+    assert_eq!((inputs.used().len(), inputs.identities().len(), inputs.total_len()), (3, 3, 14));
+    inputs.check_unchanged().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fs::write(&root, "others").unwrap();
+    check(inputs.check_unchanged(), IoKind, "m.bin: the input changed during the run");
+    // Both together are one model's files.
+    let mut few = Limits::default();
+    few.files = 1;
+    let inputs = open(dir.join("m.bin")).unwrap().limits(&few);
+    check(inputs.adopt(&open(dir.join("m.bin")).unwrap()), Limit, "too many files");
+}

@@ -7,7 +7,7 @@ mod common;
 
 use common::TempDir;
 use modelferry_core::DType;
-use modelferry_core::expr::{Dim, Packing};
+use modelferry_core::expr::{BlockFn, Dim, Packing};
 use modelferry_core::inputs::FileId;
 use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Patch, PatchForm, Piece};
 use modelferry_core::limits::Limits;
@@ -16,7 +16,7 @@ use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::io::fault::FaultIo;
 use modelferry_engine::io::{Io, OsIo};
 use modelferry_engine::publish::Replace;
-use modelferry_engine::{Control, Plan, Settings, execute};
+use modelferry_engine::{Control, Part, Plan, Settings, execute};
 use modelferry_kernels::crc::crc32;
 use std::path::Path;
 use std::sync::Arc;
@@ -44,9 +44,8 @@ fn run(
     let inputs = DiskInputs::open(Arc::clone(&io), input).unwrap();
     layout.validate(&ModelView::new(model, &Limits::default()).unwrap()).unwrap();
     let plan = Plan {
-        model,
+        parts: &[Part { model, layout }],
         inputs: &inputs,
-        layout,
         output,
         is_folder: false,
         replace: Replace::Force,
@@ -140,9 +139,8 @@ fn a_wrong_claim_publishes_nothing() {
     let io: Arc<dyn Io> = Arc::new(OsIo);
     let inputs = DiskInputs::open(Arc::clone(&io), &input).unwrap();
     let plan = Plan {
-        model: &model,
+        parts: &[Part { model: &model, layout: &layout }],
         inputs: &inputs,
-        layout: &layout,
         output: &dir.join("out"),
         is_folder: false,
         replace: Replace::Refuse,
@@ -152,6 +150,34 @@ fn a_wrong_claim_publishes_nothing() {
     };
     let error = execute(&plan, &mut |_| Ok(())).unwrap_err();
     assert_eq!(error.what(), "the data does not match its stated CRC-32");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_would_be_refused_is_refused_before() {
+    let dir = TempDir::new("check");
+    let input = dir.file("in", bytes(36));
+    let mut model = Model::default();
+    let region = model.nodes.region(FileId(0), 0, 36).unwrap();
+    let blocks = model.nodes.decode(region, DType::Q8_1, 1, Packing::default()).unwrap();
+    let floats = model.nodes.block(BlockFn::Dequantize, blocks, DType::F32, 32, None).unwrap();
+    model.push("t", DType::F32, vec![32], floats).unwrap();
+    let view = ModelView::new(&model, &Limits::default()).unwrap();
+    let mut layout = Layout::default();
+    layout.push_file("out", vec![Piece::tensor(&view, 0)]);
+    let io: Arc<dyn Io> = Arc::new(OsIo);
+    let inputs = DiskInputs::open(Arc::clone(&io), &input).unwrap();
+    let plan = Plan {
+        parts: &[Part { model: &model, layout: &layout }],
+        inputs: &inputs,
+        output: &dir.join("out"),
+        is_folder: false,
+        replace: Replace::Refuse,
+        settings: &Settings::default(),
+        control: &Control::new(),
+        io,
+    };
+    assert_eq!(plan.check().unwrap_err().kind(), modelferry_core::ErrorKind::Unsupported);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }
 

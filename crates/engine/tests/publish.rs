@@ -93,7 +93,7 @@ impl Job {
             path: &self.path,
             is_folder: self.is_folder,
             files: &files,
-            root: self.root,
+            roots: &[self.root],
             replace: self.replace,
             supersedes: &self.supersedes,
             inputs: &self.inputs,
@@ -115,7 +115,7 @@ impl Job {
 
 fn one_file<'a>(path: &'a Path, files: &'a [(String, u64)]) -> Output<'a> {
     let replace = Replace::Refuse;
-    Output { path, is_folder: false, files, root: 0, replace, supersedes: &[], inputs: &[] }
+    Output { path, is_folder: false, files, roots: &[0], replace, supersedes: &[], inputs: &[] }
 }
 
 #[track_caller]

@@ -50,11 +50,13 @@ pub(crate) fn kept(model: &Model, edits: &Edits) -> Result<Vec<bool>> {
     Ok(kept)
 }
 
-/// Casts floating and block-quantized tensors to `edits.dtype`, except those that are `kept`.
+/// Casts floating and block-quantized tensors to `edits.dtype`, except those that are `kept`. `before` is what each was
+/// in the source.
 pub(crate) fn cast(
     model: &mut Model,
     edits: &Edits,
     kept: &[bool],
+    before: &[DType],
     limits: &Limits,
     losses: &mut Vec<Loss>,
 ) -> Result<()> {
@@ -62,8 +64,7 @@ pub(crate) fn cast(
     if !is_castable(to) {
         return Err(Error::usage("--dtype: not a floating-point type").found(to));
     }
-    let tensors = model.tensors.iter().zip(kept);
-    let touched = tensors.map(|(tensor, kept)| !kept && holds_floats(tensor.dtype) && tensor.dtype != to);
+    let touched = before.iter().zip(kept).map(|(&from, kept)| !kept && holds_floats(from) && from != to);
     let touched: Vec<bool> = touched.collect();
     quantized::refuse(model, &touched, limits)?;
     let any_touched = touched.contains(&true);
@@ -71,7 +72,8 @@ pub(crate) fn cast(
     // Tied tensors share their cast as they share their source.
     let mut casts: HashMap<NodeId, NodeId> = HashMap::new();
     let Model { nodes, tensors, .. } = model;
-    for (tensor, _) in tensors.iter_mut().zip(touched).filter(|(_, touched)| *touched) {
+    let tensors = tensors.iter_mut().zip(before).zip(touched).filter(|(_, touched)| *touched);
+    for ((tensor, from), _) in tensors {
         tensor.data = match casts.get(&tensor.data) {
             Some(&done) => done,
             None => {
@@ -80,8 +82,8 @@ pub(crate) fn cast(
                 done
             }
         };
-        let manner = if is_exact(tensor.dtype, to) { "exact" } else { "rounded" };
-        let detail = format!("{} to {to}, {manner}", tensor.dtype);
+        let manner = if is_exact(*from, to) { "exact" } else { "rounded" };
+        let detail = format!("{from} to {to}, {manner}");
         losses.push(Loss::declared(LossKind::Dtype, &tensor.name, detail).asked());
         tensor.dtype = to;
     }

@@ -13,6 +13,8 @@ pub struct Edits {
     pub select: Option<String>,
     /// Whether optimizer, scheduler and other state of the training is taken too.
     pub keep_optimizer: bool,
+    /// Which names the tensors of a program have where the target does not carry it.
+    pub names: Names,
     /// Source names to take; empty takes all.
     pub include: Vec<Glob>,
     /// Source names to leave out, after `include`.
@@ -29,6 +31,18 @@ pub struct Edits {
     pub quantize: Quantize,
     /// What becomes of ties.
     pub ties: Ties,
+}
+
+/// Which names the tensors of a program have where the target does not carry it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Names {
+    /// Those that they had before it was exported, as far as it shows them.
+    #[default]
+    Auto,
+    /// The same, as the user asked for.
+    Original,
+    /// The program's own.
+    Graph,
 }
 
 /// What is cut off the front of names.

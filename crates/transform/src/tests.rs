@@ -5,13 +5,14 @@ use modelferry_core::expr::{BlockFn, NodeId, Op, ScalarFn};
 use modelferry_core::graph::{Binding, Graph};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::LossKind;
+use modelferry_core::model::Value;
 use modelferry_core::plugin::{Answer, Query};
 use modelferry_core::tree::Part;
 use modelferry_core::{DType, ErrorKind};
 
-struct NoHost {
-    limits: Limits,
-    equal: Option<bool>,
+pub(crate) struct NoHost {
+    pub(crate) limits: Limits,
+    pub(crate) equal: Option<bool>,
 }
 
 impl Host for NoHost {
@@ -44,7 +45,7 @@ fn check(
     equal: Option<bool>,
 ) -> Result<(String, Vec<String>, Model)> {
     let mut host = NoHost { limits: Limits::default(), equal };
-    let (model, losses) = apply(model, edits, ties, &mut host)?;
+    let (model, losses) = apply(model, edits, None, Target { ties, keeps_graph: true }, &mut host)?;
     model.validate(&Limits::default()).unwrap();
     let words: Vec<String> =
         model.tensors.iter().map(|tensor| format!("{}:{}", tensor.name, tensor.dtype)).collect();
@@ -479,7 +480,7 @@ fn quantized_under(names: &[&str]) -> Result<Vec<String>, String> {
     let quantize = quantize::Quantize { types, importance: Some(importance.into()), ..Default::default() };
     let edits = Edits { quantize, ..Edits::default() };
     let mut host = NoHost { limits: Limits::default(), equal: None };
-    let result = apply(model, &edits, Carries::Yes, &mut host);
+    let result = apply(model, &edits, None, Target { ties: Carries::Yes, keeps_graph: true }, &mut host);
     let (model, losses) = result.map_err(|error| error.to_string())?;
     assert!(model.tensors.iter().all(|tensor| tensor.dtype == DType::Q4K));
     let fallbacks = losses.into_iter().filter(|loss| loss.kind == LossKind::Fallback);
@@ -492,4 +493,88 @@ fn what_an_importance_matrix_does_not_know_is_said() {
     assert_eq!(quantized_under(&["a.weight"]), Ok(vec!["b.weight".to_owned()]));
     let error = quantized_under(&["blk.0.x.weight"]).unwrap_err();
     assert!(error.contains("knows none") && error.contains("blk.0.x.weight"), "{error}");
+}
+
+/// Blocks of nvfp4 with a scale beside them, as llama.cpp keeps them.
+fn scaled(shape: &[u64], scale: &[u64]) -> Model {
+    let mut model = Model::default();
+    for (name, dtype, shape) in [
+        ("blk.0.up.scale", DType::F32, scale),
+        ("blk.0.up.weight", DType::Nvfp4, shape),
+        ("blk.0.up.input_scale", DType::F32, &[1]),
+    ] {
+        let n: u64 = shape.iter().product();
+        let bytes = model.nodes.inline(vec![0; dtype.packed_len(n).unwrap() as usize]).unwrap();
+        let n_items = dtype.items(n).unwrap();
+        let data = model.nodes.decode(bytes, dtype, n_items, Default::default()).unwrap();
+        model.push(name, dtype, shape.to_vec(), data).unwrap();
+    }
+    model
+}
+
+#[test]
+fn scales_beside_blocks_are_in_what_is_made_of_them() {
+    let to = |dtype| Edits { dtype: Some(dtype), ..Edits::default() };
+    for (shape, scale) in [(&[3, 64][..], &[1][..]), (&[64], &[]), (&[2, 3, 64], &[2])] {
+        for dtype in [DType::F32, DType::F16] {
+            let (words, losses, model) = check(scaled(shape, scale), &to(dtype), Carries::No, None).unwrap();
+            assert_eq!(words, format!("blk.0.up.weight:{dtype} blk.0.up.input_scale:{dtype}"));
+            assert!(losses.iter().any(|loss| loss.contains("multiplied into") && loss.contains("up.scale")));
+            assert!(losses.iter().any(|loss| loss.contains(&format!("nvfp4 to {dtype}"))), "{losses:?}");
+            let mut data = model.tensors[0].data;
+            if let Op::Map { f: ScalarFn::Cast, args } = &model.nodes[data].op {
+                data = args.ids()[0];
+            }
+            assert!(matches!(model.nodes[data].op, Op::Map { f: ScalarFn::SubMul, .. }));
+        }
+    }
+    // A rename takes the pair apart by name only; what stays in blocks keeps its scale.
+    let renamed = Edits { rename: renames(&["up.weight=w"]), ..to(DType::F16) };
+    let (words, ..) = check(scaled(&[64], &[1]), &renamed, Carries::No, None).unwrap();
+    assert_eq!(words, "blk.0.w:f16 blk.0.up.input_scale:f16");
+    let kept = Edits { keep_dtype: globs(&["*"]), ..to(DType::F16) };
+    let (words, ..) = check(scaled(&[64], &[1]), &kept, Carries::No, None).unwrap();
+    assert_eq!(words, "blk.0.up.scale:f32 blk.0.up.weight:nvfp4 blk.0.up.input_scale:f32");
+    let error = check(scaled(&[2, 64], &[2]), &to(DType::F16), Carries::No, None).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    // Quantizing it again is a second rounding still.
+    let mut again = Edits::default();
+    again.quantize.types = vec![(Glob::new("*.weight").unwrap(), DType::Q8_0)];
+    let (words, losses, _) = check(scaled(&[64], &[1]), &again, Carries::No, None).unwrap();
+    assert_eq!(words, "blk.0.up.weight:q8_0 blk.0.up.input_scale:f32");
+    assert!(
+        losses.iter().any(|loss| loss.contains("a second time") && !loss.contains("asked")),
+        "{losses:?}"
+    );
+}
+
+#[test]
+fn presets_number_blocks_and_mixture_where_the_model_is_one_of_ggml() {
+    let numbers = |preset, metadata: &[(&str, &str)]| {
+        let mut model = model(&[("a.weight", DType::F32)]);
+        let entries = metadata.iter().map(|(key, text)| ((*key).to_owned(), Value::Text((*text).into())));
+        model.metadata.extend(entries);
+        let mut edits = Edits::default();
+        edits.quantize.preset = Some(preset);
+        let (_, _, model) = check(model, &edits, Carries::No, None).unwrap();
+        let number = |key: &str| {
+            let found = model.metadata.iter().find(|(known, _)| known == key);
+            found.and_then(|(_, value)| value.as_u64())
+        };
+        [number("general.quantization_version"), number("general.file_type")]
+    };
+    use crate::quantize::Preset;
+    let llama = [("general.architecture", "llama")];
+    assert_eq!(numbers(Preset::F32, &llama), [Some(2), Some(0)]);
+    assert_eq!(numbers(Preset::Bf16, &llama), [Some(2), Some(32)]);
+    assert_eq!(numbers(Preset::Q8_0, &llama), [Some(2), Some(7)]);
+    assert_eq!(numbers(Preset::Q8_0, &[]), [None, None]);
+}
+
+#[test]
+fn pure_needs_a_preset() {
+    let mut edits = Edits::default();
+    edits.quantize.pure = true;
+    let error = check(model(&[("a.weight", DType::F32)]), &edits, Carries::No, None).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Usage);
 }

@@ -69,7 +69,7 @@ pub(crate) fn settle(
 }
 
 /// Ends of the names of embeddings, as transformers' classes have them.
-const EMBEDDINGS: [&str; 10] = [
+pub(crate) const EMBEDDINGS: [&str; 10] = [
     "embed_tokens.weight",
     "wte.weight",
     "word_embeddings.weight",
@@ -83,7 +83,7 @@ const EMBEDDINGS: [&str; 10] = [
 ];
 
 /// Ends of the names of output heads that are tied to them.
-const HEADS: [&str; 8] = [
+pub(crate) const HEADS: [&str; 8] = [
     "lm_head.weight",
     "embed_out.weight",
     "proj_out.weight",
@@ -95,7 +95,7 @@ const HEADS: [&str; 8] = [
 ];
 
 /// Whether a name ends with one of these, and that at the start of a component.
-fn ends_with(name: &str, endings: &[&str]) -> bool {
+pub(crate) fn ends_with(name: &str, endings: &[&str]) -> bool {
     endings
         .iter()
         .any(|end| name.strip_suffix(end).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
@@ -128,7 +128,8 @@ fn drop_heads(model: &mut Model, host: &mut dyn Host, losses: &mut Vec<Loss>) ->
     Ok(())
 }
 
-fn is_equal(model: &Model, a: NodeId, b: NodeId, host: &mut dyn Host) -> Result<bool> {
+/// Whether two expressions give the same bytes.
+pub(crate) fn is_equal(model: &Model, a: NodeId, b: NodeId, host: &mut dyn Host) -> Result<bool> {
     if a == b {
         return Ok(true);
     }

@@ -93,6 +93,7 @@ fn add_files(layout: &mut Layout, added: Layout) -> usize {
     layout.files.extend(added.files);
     layout.supersedes.extend(added.supersedes);
     layout.notes.extend(added.notes);
+    layout.links.extend(added.links);
     layout.digests.extend(added.digests.into_iter().map(|mut digest| {
         digest.over.file += n_before;
         digest

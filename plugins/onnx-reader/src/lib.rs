@@ -4,7 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+mod codes;
 mod external;
+mod origins;
 mod reader;
 mod tensors;
 

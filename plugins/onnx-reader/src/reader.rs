@@ -1,11 +1,13 @@
 //! A model's file -> its tensors, and the graph with places for them.
 
+use crate::codes::codes;
 use crate::external::Files;
+use crate::origins::{self, Origins};
 use crate::tensors;
 use modelferry_core::expr::NodeId;
 use modelferry_core::graph::{Binding, Graph};
 use modelferry_core::inputs::Inputs;
-use modelferry_core::model::{Model, Value};
+use modelferry_core::model::{Model, Stated, Value};
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
 use modelferry_core::tree::Part;
@@ -45,6 +47,10 @@ impl Reader for OnnxReader {
         let mut model = Model::default();
         let mut files = Files::new(inputs);
         let mut bindings = Vec::with_capacity(document.tensors.len());
+        // A graph of ours that computes nothing is made again from the tensors.
+        let is_ours = document.producer == PRODUCER;
+        let has_graph = !is_ours || document.summary != Summary::default();
+        let origins = if has_graph { origins::find(&document) } else { Origins::default() };
         for found in document.tensors {
             let place = |error: Error| error.file(inputs.name(root)).tensor(&found.name);
             let (dtype, data): (_, NodeId) = (
@@ -60,24 +66,28 @@ impl Reader for OnnxReader {
             bindings.push(Binding { at: found.at, tensor, name, dtype, data });
         }
         files.finish(&mut model);
-        // A graph of ours that computes nothing is made again from the tensors.
-        let is_ours = document.producer == PRODUCER;
-        if !is_ours || document.summary != Summary::default() {
+        model.codes = codes(&model, &document.codes);
+        if has_graph {
             model.graph = Some(Graph {
                 dialect: DIALECT,
                 body: document.body.into(),
                 bindings,
                 parts: parts(&document.summary),
-                origins: vec![],
-                nameless: vec![],
+                origins: origins.known,
+                nameless: origins.nameless,
             });
         }
-        for (key, value) in document.metadata {
+        let mut entries = vec![];
+        for ((key, value), bytes) in document.metadata.into_iter().zip(document.metadata_at) {
             match is_ours && key == CONFIG_KEY {
                 true => model.config = Some(value.into()),
-                false => model.metadata.push((key, Value::Text(value))),
+                false => {
+                    model.metadata.push((key.clone(), Value::Text(value.clone())));
+                    entries.push(Stated { key, value, bytes });
+                }
             }
         }
+        model.entries = Some(entries);
         Ok(model)
     }
 }

@@ -23,12 +23,18 @@ pub(crate) fn data(nodes: &mut Arena, file: FileId, payload: &Payload, found: &F
                 true => (DType::U8, dtype.packed_len(n).unwrap_or(u64::MAX)),
                 false => (dtype, n),
             };
-            let one = |run: &Run| {
-                let bytes = nodes.region(file, run.at, run.end - run.at)?;
-                let n = if run.tag.is_some() { run.n } else { n_values };
-                nodes.varints(bytes, n, stored, run.tag, VarintSign::Plain)
+            // Packed runs that follow each other are one stream of numbers; what is in it is all that is in no other.
+            let n_tagged = runs.iter().fold(0, |sum: u64, run| sum.saturating_add(run.n));
+            let one = |runs: &[Run]| {
+                let bytes = runs.iter().map(|run| nodes.region(file, run.at, run.end - run.at));
+                let bytes: Result<Vec<NodeId>> = bytes.collect();
+                let bytes = joined(nodes, bytes?)?;
+                let tag = runs.first().and_then(|run| run.tag);
+                let n = if tag.is_some() { runs[0].n } else { n_values.saturating_sub(n_tagged) };
+                nodes.varints(bytes, n, stored, tag, VarintSign::Plain)
             };
-            let runs: Result<Vec<NodeId>> = runs.iter().map(one).collect();
+            let streams = runs.chunk_by(|a, b| a.tag.is_none() && b.tag.is_none());
+            let runs: Result<Vec<NodeId>> = streams.map(one).collect();
             let values = joined(nodes, runs?)?;
             match is_packed {
                 true => nodes.decode(values, dtype, n, Packing::default()),

@@ -1,5 +1,6 @@
 //! Files beside the model: which tensors lie where in them.
 
+use crate::links::Links;
 use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::model::{ModelView, TensorIdx};
 
@@ -24,7 +25,10 @@ pub(crate) struct Place {
 pub(crate) struct Data {
     /// Of each tensor that lies in one.
     places: Vec<Option<Place>>,
-    files: Vec<(String, Vec<Piece>)>,
+    /// What they are called; those that are there already come first.
+    names: Vec<String>,
+    /// The contents of the others.
+    contents: Vec<Vec<Piece>>,
 }
 
 impl Data {
@@ -33,19 +37,30 @@ impl Data {
         Data::default()
     }
 
-    /// One file for each of `groups`, with those of its tensors that `is_wanted` takes. Names for one storage share its
+    /// The same, but for tensors that lie in files which are there already.
+    pub(crate) fn linked(links: &Links) -> Data {
+        let names = links.files.iter().map(|link| link.path.clone()).collect();
+        Data { places: links.places.clone(), names, contents: vec![] }
+    }
+
+    /// Adds one file for each of `groups`, with those of its tensors that `is_wanted` takes. Names for one storage share its
     /// bytes, in the file of the first.
     pub(crate) fn beside(
+        self,
         view: &ModelView<'_>,
         file_name: &str,
         groups: &[Vec<TensorIdx>],
         is_wanted: &dyn Fn(TensorIdx) -> bool,
     ) -> Data {
         let first_of = view.storages();
-        let mut data = Data { places: vec![None; first_of.len()], files: vec![] };
+        let mut data = self;
+        data.places.resize(first_of.len(), None);
         for group in groups {
             let (mut pieces, mut at) = (vec![], 0u64);
             for &idx in group.iter().filter(|&&idx| is_wanted(idx)) {
+                if data.places[idx].is_some() {
+                    continue;
+                }
                 let len = view.tensor(idx).byte_len();
                 if data.places[first_of[idx]].is_some() {
                     data.places[idx] = data.places[first_of[idx]];
@@ -57,12 +72,13 @@ impl Data {
                     pieces.push(Piece::Zero(offset - at));
                 }
                 pieces.push(Piece::tensor(view, idx));
-                let place = Some(Place { file: data.files.len(), offset });
+                let place = Some(Place { file: data.names.len(), offset });
                 data.places[idx] = place;
                 at = offset.saturating_add(len);
             }
             if !pieces.is_empty() {
-                data.files.push((data_name(file_name, data.files.len()), pieces));
+                data.names.push(data_name(file_name, data.contents.len()));
+                data.contents.push(pieces);
             }
         }
         data
@@ -71,12 +87,13 @@ impl Data {
     /// Where a tensor lies, and the file's name; nothing for one in the model's own file.
     pub(crate) fn place(&self, idx: TensorIdx) -> Option<(&str, Place)> {
         let place = self.places.get(idx).copied().flatten()?;
-        Some((&self.files.get(place.file)?.0, place))
+        Some((self.names.get(place.file)?, place))
     }
 
-    /// Adds the files.
+    /// Adds the files that are to be written.
     pub(crate) fn push(self, layout: &mut Layout) {
-        for (name, pieces) in self.files {
+        let n_linked = self.names.len() - self.contents.len();
+        for (name, pieces) in self.names.into_iter().skip(n_linked).zip(self.contents) {
             layout.push_file(name, pieces);
         }
     }

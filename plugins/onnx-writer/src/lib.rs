@@ -9,7 +9,9 @@
 #![forbid(unsafe_code)]
 
 mod data;
+mod edit;
 mod graph;
+mod links;
 mod names;
 mod plain;
 mod tensor;

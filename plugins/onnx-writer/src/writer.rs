@@ -1,7 +1,9 @@
 //! Model -> one message, and files of data beside it.
 
 use crate::data::Data;
+use crate::edit;
 use crate::graph::{self, Plan};
+use crate::links::Links;
 use crate::{plain, tensor};
 use modelferry_core::layout::{Layout, Piece};
 use modelferry_core::loss::{Loss, LossKind};
@@ -39,6 +41,12 @@ static INFO: WriterInfo = WriterInfo {
             help: "elements in files beside the model; by default only where it would reach 2 GiB, or is split",
         },
         OptionSpec {
+            name: "link",
+            kind: OptionKind::Bool,
+            default: "false",
+            help: "elements stay in the source's files, beside the output or below, which the model points into",
+        },
+        OptionSpec {
             name: "external-threshold",
             kind: OptionKind::Int,
             default: "1024",
@@ -70,7 +78,7 @@ impl Writer for OnnxWriter {
         &self,
         view: &ModelView<'_>,
         request: &LayoutRequest<'_>,
-        _host: &mut dyn Host,
+        host: &mut dyn Host,
     ) -> Result<(Layout, Vec<Loss>)> {
         let mut losses = vec![];
         let metadata = metadata(view, &mut losses);
@@ -92,6 +100,10 @@ impl Writer for OnnxWriter {
             };
             initializers.as_ref().is_none_or(is_wanted)
         };
+        let links = match request.options.get("link") {
+            Some("true") => Links::find(view, &may_be_outside, host)?,
+            _ => Links::default(),
+        };
         let is_outside = |idx: TensorIdx| {
             let len = view.tensor(idx).byte_len();
             len > 0 && len >= threshold.unwrap_or(0) && may_be_outside(idx)
@@ -102,8 +114,9 @@ impl Writer for OnnxWriter {
                 "--external-data false: a model that is split has its elements beside it",
             ));
         }
-        let beside = || Data::beside(view, request.file_name, &groups, &is_outside);
-        let mut data = if wish == Some("true") || groups.len() > 1 { beside() } else { Data::inside() };
+        let linked = || Data::linked(&links);
+        let beside = || linked().beside(view, request.file_name, &groups, &is_outside);
+        let mut data = if wish == Some("true") || groups.len() > 1 { beside() } else { linked() };
         let mut whole = message(&data)?;
         if whole.len() > MAX_MESSAGE_BYTES && wish.is_none() {
             data = beside();
@@ -118,11 +131,17 @@ impl Writer for OnnxWriter {
         losses.extend(copied_ties(view, &data));
         let mut layout = Layout::default();
         data.push(&mut layout);
+        layout.notes.extend(links.note(view));
+        layout.links = links.files;
         layout.root = layout.push_file(request.file_name, pieces(view, whole));
         if program.is_none() {
             layout.notes.push(NO_GRAPH.to_owned());
         }
         Ok((layout, losses))
+    }
+
+    fn relayout(&self, view: &ModelView<'_>, file_name: &str, _host: &mut dyn Host) -> Result<Layout> {
+        edit::relayout(view, file_name)
     }
 }
 

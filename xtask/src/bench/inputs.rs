@@ -1,12 +1,10 @@
 //! The files that are converted: made here, from a seed, in a stream.
 
-use crate::peers::Python;
+use super::files::{Payload, make_by_owner, write_npy, write_npz, write_onnx, write_safetensors};
 use crate::run::{self, Stop};
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use zip::write::{SimpleFileOptions, ZipWriter};
+use std::path::PathBuf;
+use std::{fs, io};
 
 /// Which file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,14 +19,51 @@ pub(crate) enum Name {
     Torch,
     /// 0.5 GB of f32 as torch saves it beside its Adam state, which is twice as much.
     Adam,
+    /// 1.5 GB of f32 as gguf writes a llama.
+    Gguf,
+    /// 1.5 GB of f32 as onnx saves them in one file.
+    Onnx,
+    /// 0.4 GB of f32 as safetensors.
+    Floats,
+    /// 0.4 GB of f32 as gguf writes a llama.
+    Llama,
     /// One f32 matrix of 4 GB in Fortran order.
     Fortran,
     /// 10 MB of f32 and bf16 as safetensors.
     Small,
     /// A million tensors of one element.
     Million,
-    /// One f32 tensor of 4 GiB that is all hole.
+    /// A 3 GB ONNX file whose tensors are all hole.
+    Large,
+    /// One f32 tensor of 4 GiB, as experts are stacked, that is all hole.
     Sparse,
+}
+
+impl Name {
+    /// The script of `xtask/bench` that makes it with the program that owns its format, and what it is told.
+    pub(crate) fn maker(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Name::Torch => Some(("make_torch.py", "plain")),
+            Name::Adam => Some(("make_torch.py", "adam")),
+            Name::Gguf | Name::Llama => Some(("make_gguf.py", "")),
+            Name::Onnx => Some(("make_onnx.py", "")),
+            _ => None,
+        }
+    }
+
+    fn file_name(self) -> String {
+        let extension = match self {
+            Name::Npz => "npz",
+            Name::Fortran => "npy",
+            Name::Torch | Name::Adam => "bin",
+            Name::Gguf | Name::Llama => "gguf",
+            Name::Onnx | Name::Large => "onnx",
+            Name::Mixed | Name::F32 | Name::Floats | Name::Small | Name::Million | Name::Sparse => {
+                "safetensors"
+            }
+        };
+        format!("{self:?}.{extension}").to_lowercase()
+    }
 }
 
 /// How large files are.
@@ -67,22 +102,18 @@ impl Inputs {
         if let Some((_, input)) = self.made.iter().find(|(made, _)| *made == name) {
             return Ok(input.clone());
         }
-        let path = self.folder.join(match name {
-            Name::Npz => "npz.npz".to_owned(),
-            Name::Fortran => "fortran.npy".to_owned(),
-            Name::Torch | Name::Adam => format!("{name:?}.bin").to_lowercase(),
-            _ => format!("{name:?}.safetensors").to_lowercase(),
-        });
+        let path = self.folder.join(name.file_name());
         let tensors = self.tensors(name);
-        let written = match name {
-            Name::Torch | Name::Adam => {
-                save_with_torch(&path, &tensors, name == Name::Adam)?;
+        let written = match (name.maker(), name) {
+            (Some((script, how)), _) => {
+                make_by_owner(&path, &tensors, script, how)?;
                 Ok(())
             }
-            Name::Npz => write_npz(&path, &tensors),
-            Name::Fortran => write_npy(&path, &tensors),
-            Name::Sparse => write_safetensors(&path, &tensors, Payload::Hole),
-            _ => write_safetensors(&path, &tensors, Payload::Random),
+            (None, Name::Npz) => write_npz(&path, &tensors),
+            (None, Name::Fortran) => write_npy(&path, &tensors),
+            (None, Name::Large) => write_onnx(&path, &tensors),
+            (None, Name::Sparse) => write_safetensors(&path, &tensors, Payload::Hole),
+            (None, _) => write_safetensors(&path, &tensors, Payload::Random),
         };
         written.map_err(run::at(&path))?;
         let input = Input {
@@ -112,12 +143,13 @@ impl Inputs {
         match name {
             Name::Mixed => model(if is_small { SMALL } else { LARGE }, Type::F32, Type::Bf16),
             Name::Npz => model(if is_small { SMALL } else { LARGE }, Type::F32, Type::F16),
-            Name::Adam => {
+            Name::Adam | Name::Floats | Name::Llama => {
                 model(if is_small { SMALL } else { Sizes { n_layers: 4, ..LARGE } }, Type::F32, Type::F32)
             }
-            Name::F32 | Name::Torch => {
+            Name::F32 | Name::Torch | Name::Gguf | Name::Onnx => {
                 model(if is_small { SMALL } else { Sizes { n_layers: 13, ..LARGE } }, Type::F32, Type::F32)
             }
+            Name::Large => model(Sizes { n_layers: 28, ..LARGE }, Type::F32, Type::F32),
             Name::Fortran => {
                 let n = if is_small { 1 << 10 } else { 1 << 15 };
                 vec![Tensor { name: "transposed".to_owned(), kind: Type::F32, shape: vec![n, n] }]
@@ -128,23 +160,27 @@ impl Inputs {
                 (0..1_000_000).map(one).collect()
             }
             Name::Sparse => {
-                vec![Tensor { name: "hole".to_owned(), kind: Type::F32, shape: vec![1 << 20, 1 << 10] }]
+                vec![Tensor {
+                    name: "hole".to_owned(),
+                    kind: Type::F32,
+                    shape: vec![1 << 4, 1 << 16, 1 << 10],
+                }]
             }
         }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Type {
+pub(super) enum Type {
     F32,
     F16,
     Bf16,
 }
 
-struct Tensor {
-    name: String,
-    kind: Type,
-    shape: Vec<u64>,
+pub(super) struct Tensor {
+    pub(super) name: String,
+    pub(super) kind: Type,
+    pub(super) shape: Vec<u64>,
 }
 
 impl Type {
@@ -152,7 +188,7 @@ impl Type {
         if matches!(self, Type::F32) { 4 } else { 2 }
     }
 
-    fn in_safetensors(self) -> &'static str {
+    pub(super) fn in_safetensors(self) -> &'static str {
         match self {
             Type::F32 => "F32",
             Type::F16 => "F16",
@@ -171,12 +207,12 @@ impl Type {
 }
 
 impl Tensor {
-    fn n_bytes(&self) -> u64 {
+    pub(super) fn n_bytes(&self) -> u64 {
         self.shape.iter().product::<u64>() * self.kind.n_bytes()
     }
 
     /// What `np.save` writes before the payload.
-    fn npy_header(&self, is_fortran: bool) -> io::Result<Vec<u8>> {
+    pub(super) fn npy_header(&self, is_fortran: bool) -> io::Result<Vec<u8>> {
         let descr = self.kind.in_numpy().ok_or_else(|| io::Error::other("numpy has no such type"))?;
         let order = if is_fortran { "True" } else { "False" };
         let shape = self.shape.iter().fold(String::new(), |mut text, n| {
@@ -235,120 +271,6 @@ fn model(sizes: Sizes, precise: Type, rest: Type) -> Vec<Tensor> {
     tensors
 }
 
-/// What fills a file after its header.
-#[derive(PartialEq)]
-enum Payload {
-    Random,
-    Hole,
-}
-
-fn write_safetensors(path: &Path, tensors: &[Tensor], payload: Payload) -> io::Result<()> {
-    let mut header = String::from("{");
-    let mut at = 0;
-    for (idx, tensor) in tensors.iter().enumerate() {
-        let end = at + tensor.n_bytes();
-        let comma = if idx == 0 { "" } else { "," };
-        // Shapes print as in JSON; names here need no escapes.
-        let _ = write!(
-            header,
-            "{comma}\"{}\":{{\"dtype\":\"{}\",\"shape\":{:?},\"data_offsets\":[{at},{end}]}}",
-            tensor.name,
-            tensor.kind.in_safetensors(),
-            tensor.shape
-        );
-        at = end;
-    }
-    header.push('}');
-    header.extend(std::iter::repeat_n(' ', header.len().next_multiple_of(8) - header.len()));
-    let mut file = File::create_new(path)?;
-    file.write_all(&(header.len() as u64).to_le_bytes())?;
-    file.write_all(header.as_bytes())?;
-    if payload == Payload::Hole {
-        return file.set_len(8 + header.len() as u64 + at);
-    }
-    let mut random = Random::default();
-    random.write(&mut file, at)
-}
-
-/// Shapes by name come as JSON; values are torch's own random numbers.
-const SAVE: &str = "
-import json, sys
-import torch
-torch.manual_seed(0)
-weights = {name: torch.randn(shape) for name, shape in json.loads(sys.argv[2]).items()}
-state = weights
-if sys.argv[3] == 'adam':
-    moments = {idx: {'step': torch.tensor(1.0), 'exp_avg': torch.randn_like(weight), 'exp_avg_sq': torch.rand_like(weight)}
-               for idx, weight in enumerate(weights.values())}
-    groups = [{'lr': 0.001, 'betas': (0.9, 0.999), 'params': list(moments)}]
-    state = {'model': weights, 'optimizer': {'state': moments, 'param_groups': groups}, 'epoch': 1}
-torch.save(state, sys.argv[1])
-";
-
-fn save_with_torch(path: &Path, tensors: &[Tensor], with_adam: bool) -> Result<(), Stop> {
-    let shapes: serde_json::Map<String, serde_json::Value> =
-        tensors.iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone().into())).collect();
-    let shapes = serde_json::Value::Object(shapes).to_string();
-    let kind = if with_adam { "adam" } else { "plain" };
-    run::run(Python::prepare()?.text(SAVE).arg(path).arg(shapes).arg(kind))
-}
-
-fn write_npy(path: &Path, tensors: &[Tensor]) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    for tensor in tensors {
-        file.write_all(&tensor.npy_header(true)?)?;
-        Random::default().write(&mut file, tensor.n_bytes())?;
-    }
-    Ok(())
-}
-
-fn write_npz(path: &Path, tensors: &[Tensor]) -> io::Result<()> {
-    let mut archive = ZipWriter::new(BufWriter::with_capacity(1 << 20, File::create_new(path)?));
-    let options =
-        SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).large_file(true);
-    let mut random = Random::default();
-    for tensor in tensors {
-        archive.start_file(format!("{}.npy", tensor.name), options)?;
-        archive.write_all(&tensor.npy_header(false)?)?;
-        random.write(&mut archive, tensor.n_bytes())?;
-    }
-    archive.finish()?.flush()
-}
-
-/// Random numbers, the same on every machine: xorshift, whose quality is ample for payload and which outruns a disk.
-struct Random(u64);
-
-impl Default for Random {
-    fn default() -> Random {
-        Random(0x9e37_79b9_7f4a_7c15)
-    }
-}
-
-impl Random {
-    /// Small ordinary numbers both as f32 and, in the upper half, as bf16: of either sign, from 2^-7 to 2^-3. So a
-    /// cast loses precision and nothing else. As f16 they are numbers too.
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 & 0x81ff_ffff_81ff_ffff | 0x3c00_0000_3c00_0000
-    }
-
-    fn write(&mut self, out: &mut dyn Write, n_bytes: u64) -> io::Result<()> {
-        let mut block = vec![0; 1 << 20];
-        let mut left = n_bytes;
-        while left > 0 {
-            for word in block.chunks_exact_mut(8) {
-                word.copy_from_slice(&self.next().to_le_bytes());
-            }
-            let n = left.min(block.len() as u64);
-            out.write_all(&block[..n as usize])?;
-            left -= n;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,9 +280,9 @@ mod tests {
     fn files_are_what_their_names_say() {
         let folder = std::env::temp_dir().join(format!("xtask-inputs-{}", std::process::id()));
         let mut inputs = Inputs::new(folder.clone(), Size::Small).unwrap();
-        for name in [Name::Mixed, Name::Npz, Name::Fortran, Name::Sparse] {
+        for name in [Name::Mixed, Name::Npz, Name::Fortran, Name::Large, Name::Sparse] {
             let input = inputs.make(name).unwrap();
-            let header = header_bytes(&input.path).unwrap();
+            let header = header_bytes(&input.path, input.n_payload).unwrap();
             assert!(header < 1 << 16, "{name:?}: a header of {header}");
             assert!(
                 input.n_payload < input.n_bytes && input.n_bytes < input.n_payload + (1 << 16),
@@ -385,16 +307,5 @@ mod tests {
             Type::F32
         ))));
         assert!((9e6..11e6).contains(&bytes(model(SMALL, Type::F32, Type::Bf16))));
-    }
-
-    #[test]
-    fn random_numbers_are_ordinary() {
-        let mut random = Random::default();
-        for _ in 0..1000 {
-            let word = random.next();
-            for value in [f32::from_bits(word as u32), f32::from_bits((word >> 32) as u32)] {
-                assert!((0.0078..0.126).contains(&value.abs()), "{value}");
-            }
-        }
     }
 }

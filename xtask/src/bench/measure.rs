@@ -152,18 +152,17 @@ impl Formula {
     }
 }
 
-/// Bytes of a file that describe the rest: the JSON of safetensors, the directory of a zip, the dictionary of npy.
-pub(crate) fn header_bytes(path: &Path) -> Result<u64, Stop> {
+/// Bytes of a file that describe its payload: the directory of a zip, of any other file what is no payload.
+pub(crate) fn header_bytes(path: &Path, n_payload: u64) -> Result<u64, Stop> {
     let mut file = File::open(path).map_err(run::at(path))?;
-    let mut start = [0; 8];
+    let mut start = [0; 2];
     file.read_exact(&mut start).map_err(run::at(path))?;
-    if start.starts_with(b"PK") {
+    if start == *b"PK" {
         return directory_bytes(&mut file).map_err(run::at(path));
     }
-    if start.starts_with(b"\x93NUMPY") {
-        return Ok(128);
-    }
-    Ok(8 + u64::from_le_bytes(start))
+    let len = file.metadata().map_err(run::at(path))?.len();
+    len.checked_sub(n_payload)
+        .ok_or_else(|| Stop::new(format!("{}: shorter than its payload", path.display())))
 }
 
 /// Bytes of the central directory of a zip without a comment, zip64 or not.

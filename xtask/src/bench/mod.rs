@@ -4,6 +4,7 @@
 //! shared machine can differ by half. Speed is never a test: a missed bar is shown, not failed. Peak memory hardly
 //! varies, so that is one.
 
+mod files;
 mod inputs;
 mod measure;
 mod rows;
@@ -16,7 +17,7 @@ use crate::run::{self, Stop};
 use crate::tally::Tally;
 use inputs::{Input, Inputs, Size};
 use measure::{Pairs, peak_memory, timed};
-use rows::{Bar, Clock, Kind, Reference, Row, Work};
+use rows::{Bar, Clock, Kind, Reference, Row, Work, Writes};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -219,7 +220,7 @@ impl Bench {
 
     fn ours(&mut self, work: &Work, input: &Input) -> Result<f64, Stop> {
         let output = self.new_output(work.to);
-        self.settle(input, if work.is_dry() { 0 } else { input.n_payload })?;
+        self.settle(input, work.payload(input.n_payload).1)?;
         let seconds = timed(&mut self.command(work, input, &output))?.0;
         self.clean(work, input, &output)?;
         Ok(seconds)
@@ -237,11 +238,13 @@ impl Bench {
                 copy.args([arg("if", &input.path), arg("of", &output), format!("count={}", input.n_payload)]);
                 timed(copy.args(["bs=1M", "iflag=count_bytes,fullblock", "status=none"]))?.0
             }
-            Reference::Python { script, clock, .. } => {
+            Reference::Python { script, arguments, clock, .. } => {
                 let Some(python) = &self.python else {
                     return Err(Stop::new("the environment of the peers is missing"));
                 };
-                let (seconds, said) = timed(python.text(script).arg(&input.path).arg(&output))?;
+                let mut command = python.command(&format!("xtask/bench/{script}"));
+                command.arg(&input.path).arg(&output).args(*arguments).arg(run::target().join("peers/npm"));
+                let (seconds, said) = timed(&mut command)?;
                 let wrong = |_| Stop::new(format!("the script printed {said:?} instead of seconds"));
                 let of_work = said.trim().parse().map_err(wrong)?;
                 match clock {
@@ -257,24 +260,24 @@ impl Bench {
     fn memory(&mut self, work: &Work, input: &Input) -> Result<(u64, measure::Formula), Stop> {
         let output = self.new_output(work.to);
         let peak = peak_memory(&mut self.command(work, input, &output))?;
-        let mut formula =
-            measure::Formula { n_tensors: input.n_tensors, header: measure::header_bytes(&input.path)? };
-        if !work.is_dry() {
-            formula.header = formula.header.max(measure::header_bytes(&output)?);
+        let mut header = measure::header_bytes(&input.path, input.n_payload)?;
+        if matches!(work.writes, Writes::All | Writes::Half) {
+            header = header.max(measure::header_bytes(&output, work.payload(input.n_payload).0)?);
         }
+        let formula = measure::Formula { n_tensors: input.n_tensors, header };
         self.clean(work, input, &output)?;
         Ok((peak, formula))
     }
 
     /// Removes an output, which must be there and hold what the input holds.
     fn clean(&self, work: &Work, input: &Input, output: &Path) -> Result<(), Stop> {
-        if work.is_dry() {
+        if work.writes == Writes::Nothing {
             return if output.exists() { Err(Stop::new("--dry-run wrote a file")) } else { Ok(()) };
         }
         let n_bytes = fs::metadata(output).map_err(run::at(output))?.len();
-        let expected = if work.halves() { input.n_payload / 2 } else { input.n_payload };
-        if n_bytes < expected || n_bytes > expected + expected / 50 + (1 << 20) {
-            return Err(Stop::new(format!("wrote {n_bytes} bytes for {expected} of payload")));
+        let (least, most) = work.payload(input.n_payload);
+        if n_bytes < least || n_bytes > most + most / 50 + (1 << 20) {
+            return Err(Stop::new(format!("wrote {n_bytes} bytes for {least} to {most} of payload")));
         }
         fs::remove_file(output).map_err(run::at(output))
     }

@@ -25,6 +25,20 @@ pub(crate) struct Work {
     /// Extension of the output.
     pub(crate) to: &'static str,
     pub(crate) options: &'static [&'static str],
+    pub(crate) writes: Writes,
+}
+
+/// How much an output holds, to see that it is one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Writes {
+    /// Nothing: a plan alone.
+    Nothing,
+    /// The payload of the input.
+    All,
+    /// Half of it.
+    Half,
+    /// Blocks, each preset's own share of it.
+    Blocks,
 }
 
 /// Whom we are measured against.
@@ -33,8 +47,14 @@ pub(crate) enum Reference {
     Cp,
     /// A copy of as many bytes of the input as there are of weights in it.
     CpOfWeights,
-    /// A script that gets input and output and prints the seconds of its work.
-    Python { name: &'static str, script: &'static str, to: &'static str, clock: Clock },
+    /// A script of `xtask/bench` that gets input, output and arguments, and prints the seconds of its work.
+    Python {
+        name: &'static str,
+        script: &'static str,
+        arguments: &'static [&'static str],
+        to: &'static str,
+        clock: Clock,
+    },
 }
 
 /// Which seconds of a script count. Ours always count from start to exit.
@@ -61,15 +81,20 @@ const BF16: &[&str] = &["--dtype", "bf16"];
 const DRY: &[&str] = &["--dry-run"];
 
 const fn plain(input: Name, to: &'static str) -> Work {
-    Work { input, to, options: &[] }
+    Work { input, to, options: &[], writes: Writes::All }
 }
 
 const fn to_bf16(input: Name) -> Work {
-    Work { input, to: "safetensors", options: BF16 }
+    Work { input, to: "safetensors", options: BF16, writes: Writes::Half }
 }
 
-const fn dry(to: &'static str) -> Work {
-    Work { input: Name::Million, to, options: DRY }
+const fn dry(input: Name, to: &'static str) -> Work {
+    Work { input, to, options: DRY, writes: Writes::Nothing }
+}
+
+/// `options` choose blocks.
+const fn quantized(input: Name, options: &'static [&'static str]) -> Work {
+    Work { input, to: "gguf", options, writes: Writes::Blocks }
 }
 
 const fn beside_cp(name: &'static str, what: &'static str, work: Work, bar: f64) -> Row {
@@ -88,85 +113,55 @@ const fn memory(name: &'static str, what: &'static str, work: Work) -> Row {
     Row { name, what, kind: Kind::Memory { work } }
 }
 
-const NUMPY_TO_SAFETENSORS: Reference = Reference::Python {
-    name: "np.load + save_file",
-    to: "safetensors",
-    clock: Clock::Work,
-    script: "
-import sys, time
-import numpy as np
-from safetensors.numpy import save_file
-begun = time.perf_counter()
-with np.load(sys.argv[1]) as archive:
-    save_file({name: archive[name] for name in archive.files}, sys.argv[2])
-print(time.perf_counter() - begun)
-",
-};
+const NUMPY_TO_SAFETENSORS: Reference =
+    python("np.load + save_file", "by_numpy_to_safetensors.py", "safetensors", Clock::Work);
 
-const SAFETENSORS_TO_NUMPY: Reference = Reference::Python {
-    name: "load_file + np.savez",
-    to: "npz",
-    clock: Clock::Work,
-    script: "
-import sys, time
-import numpy as np
-from safetensors.numpy import load_file
-begun = time.perf_counter()
-np.savez(sys.argv[2], **load_file(sys.argv[1]))
-print(time.perf_counter() - begun)
-",
-};
+const SAFETENSORS_TO_NUMPY: Reference =
+    python("load_file + np.savez", "by_numpy_from_safetensors.py", "npz", Clock::Work);
 
 const TORCH_TO_SAFETENSORS: Reference =
-    torch_to_safetensors("torch.load(mmap=True) + save_file", Clock::Work);
+    python("torch.load(mmap=True) + save_file", "by_torch_to_safetensors.py", "safetensors", Clock::Work);
 
 /// With both mapped, torch's work is one copy, of which no program can be a sixth; a user waits for its start too.
-const TORCH_PROCESS_TO_SAFETENSORS: Reference =
-    torch_to_safetensors("python: torch.load(mmap=True) + save_file, start to exit", Clock::Process);
+const TORCH_PROCESS_TO_SAFETENSORS: Reference = python(
+    "python: torch.load(mmap=True) + save_file, start to exit",
+    "by_torch_to_safetensors.py",
+    "safetensors",
+    Clock::Process,
+);
 
-const fn torch_to_safetensors(name: &'static str, clock: Clock) -> Reference {
-    Reference::Python {
-        name,
-        to: "safetensors",
-        clock,
-        script: "
-import sys, time
-import torch
-from safetensors.torch import save_file
-begun = time.perf_counter()
-save_file(torch.load(sys.argv[1], mmap=True, weights_only=True), sys.argv[2])
-print(time.perf_counter() - begun)
-",
-    }
+const SAFETENSORS_TO_TORCH: Reference =
+    python("load_file + torch.save", "by_torch_from_safetensors.py", "bin", Clock::Work);
+
+const TORCH_TO_BF16: Reference =
+    python("torch: load_file, to, save_file", "by_torch_to_bf16.py", "safetensors", Clock::Work);
+
+const fn python(name: &'static str, script: &'static str, to: &'static str, clock: Clock) -> Reference {
+    Reference::Python { name, script, arguments: &[], to, clock }
 }
 
-const SAFETENSORS_TO_TORCH: Reference = Reference::Python {
-    name: "load_file + torch.save",
-    to: "bin",
-    clock: Clock::Work,
-    script: "
-import sys, time
-import torch
-from safetensors.torch import load_file
-begun = time.perf_counter()
-torch.save(load_file(sys.argv[1]), sys.argv[2])
-print(time.perf_counter() - begun)
-",
-};
+/// gguf-py to blocks of one type.
+const fn by_gguf(arguments: &'static [&'static str]) -> Reference {
+    let (name, script) = ("load_file + gguf-py's quantize", "by_gguf_quantize.py");
+    Reference::Python { name, script, arguments, to: "gguf", clock: Clock::Work }
+}
 
-const TORCH_TO_BF16: Reference = Reference::Python {
-    name: "torch: load_file, to, save_file",
-    to: "safetensors",
-    clock: Clock::Work,
-    script: "
-import sys, time
-import torch
-from safetensors.torch import load_file, save_file
-begun = time.perf_counter()
-save_file({name: tensor.to(torch.bfloat16) for name, tensor in load_file(sys.argv[1]).items()}, sys.argv[2])
-print(time.perf_counter() - begun)
-",
-};
+/// llama-quantize to a preset, its libraries already loaded.
+const fn by_llama(arguments: &'static [&'static str]) -> Reference {
+    let (name, script) = ("llama-quantize on the same cores", "by_llama_quantize.py");
+    Reference::Python { name, script, arguments, to: "gguf", clock: Clock::Work }
+}
+
+/// One preset beside llama-quantize.
+const fn beside_llama(
+    name: &'static str,
+    what: &'static str,
+    options: &'static [&'static str],
+    preset: &'static [&'static str],
+    bar: f64,
+) -> Row {
+    beside(name, what, quantized(Name::Llama, options), by_llama(preset), Bar::Faster(bar))
+}
 
 /// Every row. Those that share an input stand together, so that it is made once and removed soon.
 pub(crate) const ROWS: &[Row] = &[
@@ -210,6 +205,10 @@ pub(crate) const ROWS: &[Row] = &[
         Bar::Faster(5.0),
     ),
     memory("memory-st-bin", "f32, safetensors to .bin", plain(Name::F32, "bin")),
+    beside_cp("st-gguf", "f32, safetensors to GGUF", plain(Name::F32, "gguf"), 1.15),
+    memory("memory-st-gguf", "f32, safetensors to GGUF", plain(Name::F32, "gguf")),
+    beside_cp("st-onnx", "f32, safetensors to ONNX", plain(Name::F32, "onnx"), 1.15),
+    memory("memory-st-onnx", "f32, safetensors to ONNX", plain(Name::F32, "onnx")),
     memory("memory-f32-bf16", "f32 to bf16, safetensors", to_bf16(Name::F32)),
     beside_cp("bin-st", "f32, .bin to safetensors", plain(Name::Torch, "safetensors"), 1.15),
     beside(
@@ -239,6 +238,32 @@ pub(crate) const ROWS: &[Row] = &[
         "a checkpoint with Adam state, its weights to safetensors",
         plain(Name::Adam, "safetensors"),
     ),
+    beside_cp("gguf-st", "f32, GGUF to safetensors", plain(Name::Gguf, "safetensors"), 1.15),
+    memory("memory-gguf-st", "f32, GGUF to safetensors", plain(Name::Gguf, "safetensors")),
+    beside_cp("gguf-gguf", "f32, GGUF to GGUF", plain(Name::Gguf, "gguf"), 1.15),
+    beside_cp("onnx-st", "f32, ONNX to safetensors", plain(Name::Onnx, "safetensors"), 1.15),
+    memory("memory-onnx-st", "f32, ONNX to safetensors", plain(Name::Onnx, "safetensors")),
+    beside_cp("onnx-onnx", "f32, ONNX with its graph to ONNX", plain(Name::Onnx, "onnx"), 1.15),
+    beside(
+        "st-q8_0-gguf",
+        "f32, safetensors to GGUF in q8_0",
+        quantized(Name::Floats, &["--quantize", "q8_0"]),
+        by_gguf(&["q8_0"]),
+        Bar::Faster(10.0),
+    ),
+    beside(
+        "st-q4_0-gguf",
+        "f32, safetensors to GGUF in q4_0",
+        quantized(Name::Floats, &["--quantize", "q4_0"]),
+        by_gguf(&["q4_0"]),
+        Bar::Faster(10.0),
+    ),
+    beside_llama("q8_0-llama", "f32, GGUF to q8_0", &["--quantize", "q8_0"], &["q8_0"], 1.0),
+    beside_llama("q4_0-llama", "f32, GGUF to q4_0", &["--quantize", "q4_0"], &["q4_0"], 1.0),
+    beside_llama("q4_k_m-llama", "f32, GGUF to q4_k_m", &["--quantize", "q4_k_m"], &["q4_k_m"], 3.0),
+    beside_llama("q5_k_m-llama", "f32, GGUF to q5_k_m", &["--quantize", "q5_k_m"], &["q5_k_m"], 3.0),
+    beside_llama("q6_k-llama", "f32, GGUF to q6_k", &["--quantize", "q6_k"], &["q6_k"], 3.0),
+    memory("memory-q4_k_m", "f32, GGUF to q4_k_m", quantized(Name::Llama, &["--quantize", "q4_k_m"])),
     beside_cp(
         "transpose",
         "one Fortran-order f32 npy to safetensors",
@@ -251,12 +276,24 @@ pub(crate) const ROWS: &[Row] = &[
         plain(Name::Fortran, "safetensors"),
     ),
     seconds("small", "10 MB, safetensors to npz, start to exit", plain(Name::Small, "npz"), 0.030),
-    seconds("million-st", "a million tensors laid out as safetensors", dry("safetensors"), 5.0),
-    seconds("million-npz", "a million tensors laid out as npz", dry("npz"), 5.0),
-    memory("memory-million", "a million tensors laid out as safetensors", dry("safetensors")),
-    memory("memory-million-npz", "a million tensors laid out as npz", dry("npz")),
+    seconds(
+        "million-st",
+        "a million tensors laid out as safetensors",
+        dry(Name::Million, "safetensors"),
+        5.0,
+    ),
+    seconds("million-npz", "a million tensors laid out as npz", dry(Name::Million, "npz"), 5.0),
+    memory("memory-million", "a million tensors laid out as safetensors", dry(Name::Million, "safetensors")),
+    memory("memory-million-npz", "a million tensors laid out as npz", dry(Name::Million, "npz")),
+    seconds("onnx-open", "a 3 GB ONNX file opened and laid out", dry(Name::Large, "safetensors"), 0.030),
+    memory("memory-onnx-open", "a 3 GB ONNX file opened and laid out", dry(Name::Large, "safetensors")),
     memory("memory-sparse", "one f32 tensor of 4 GiB, sparse, copied", plain(Name::Sparse, "safetensors")),
     memory("memory-sparse-bf16", "one f32 tensor of 4 GiB, sparse, to bf16", to_bf16(Name::Sparse)),
+    memory(
+        "memory-sparse-q4_k",
+        "one stacked f32 tensor of 4 GiB, sparse, to q4_k",
+        quantized(Name::Sparse, &["--tensor-type", "*=q4_k"]),
+    ),
 ];
 
 impl Row {
@@ -271,20 +308,21 @@ impl Row {
     }
 
     pub(crate) fn needs_python(&self) -> bool {
-        let is_made_so = matches!(self.input(), Name::Torch | Name::Adam);
-        is_made_so || matches!(self.kind, Kind::Ratio { reference: Reference::Python { .. }, .. })
+        self.input().maker().is_some()
+            || matches!(self.kind, Kind::Ratio { reference: Reference::Python { .. }, .. })
     }
 }
 
 impl Work {
-    /// Whether nothing is written.
-    pub(crate) fn is_dry(&self) -> bool {
-        self.options == DRY
-    }
-
-    /// Whether the output holds half of the input's bytes.
-    pub(crate) fn halves(&self) -> bool {
-        self.options == BF16
+    /// Bytes of payload, at least and at most, that an output holds.
+    pub(crate) fn payload(&self, of_input: u64) -> (u64, u64) {
+        match self.writes {
+            Writes::Nothing => (0, 0),
+            Writes::All => (of_input, of_input),
+            Writes::Half => (of_input / 2, of_input / 2),
+            // Two to nine bits a value instead of 32.
+            Writes::Blocks => (of_input / 16, of_input / 3),
+        }
     }
 }
 

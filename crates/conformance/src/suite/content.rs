@@ -159,7 +159,7 @@ pub(super) fn compare(
             && losses.iter().any(|other| other.renamed.as_ref() == Some(&loss.subject))
     };
     for loss in losses.iter().filter(|loss| !is_step(loss)) {
-        if !is_seen(loss, &changes, before, after) {
+        if !is_seen(loss, losses, &changes, before, after) {
             return Err(format!("a declared loss cannot be seen: {loss}"));
         }
     }
@@ -177,9 +177,15 @@ impl Change {
     }
 }
 
-fn is_seen(loss: &Loss, changes: &[Change], before: &Content, after: &Content) -> bool {
+fn is_seen(loss: &Loss, losses: &[Loss], changes: &[Change], before: &Content, after: &Content) -> bool {
     let was_there = before.tensors.iter().find(|held| held.name == loss.subject);
     match loss.kind {
+        // An order of axes is looked at where the values are: see `turned`.
+        LossKind::Layout if !loss.axes.is_empty() => {
+            let source = losses.iter().find(|other| other.renamed.as_ref() == Some(&loss.subject));
+            let name = source.map_or(&loss.subject, |other| &other.subject);
+            before.tensors.iter().any(|held| held.name == *name && held.shape.len() == loss.axes.len())
+        }
         LossKind::Layout => was_there.is_some_and(|held| !held.is_verbatim),
         // The reader could not carry it, so it is on neither side.
         LossKind::Tensor if was_there.is_none() => after.tensors.iter().all(|held| held.name != loss.subject),
@@ -217,6 +223,8 @@ fn changes(
         if held.name != other.name {
             changes.push(Change::of(LossKind::Name, &[&held.name]));
         }
+        let turned = turned(held, &other.name, losses);
+        let held = turned.as_ref().unwrap_or(held);
         if held.shape != other.shape {
             return Err(format!("{:?} has shape {:?} instead of {:?}", held.name, other.shape, held.shape));
         }
@@ -269,6 +277,29 @@ fn changes(
         Some((key, _)) => Err(format!("metadata {key:?} came from nowhere")),
         None => Ok(changes),
     }
+}
+
+/// A tensor with its axes in the order that a loss says they are written in, if one does.
+fn turned(held: &Held, written_as: &str, losses: &[Loss]) -> Option<Held> {
+    let is_it = |loss: &&Loss| loss.kind == LossKind::Layout && loss.subject == written_as;
+    let axes = &losses.iter().find(is_it)?.axes;
+    let axes: Vec<usize> = axes.iter().map(|&axis| usize::from(axis)).collect();
+    let width = held.dtype.bits().filter(|bits| bits % 8 == 0)? as usize / 8;
+    if axes.is_empty() || axes.len() != held.shape.len() {
+        return None;
+    }
+    let after: Vec<u64> = axes.iter().map(|&axis| held.shape[axis]).collect();
+    let mut bytes = Vec::with_capacity(held.bytes.len());
+    for number in 0..after.iter().product() {
+        let (mut rest, mut place) = (number, vec![0; axes.len()]);
+        for (&axis, &extent) in axes.iter().zip(&after).rev() {
+            place[axis] = rest % extent;
+            rest /= extent;
+        }
+        let from = place.iter().zip(&held.shape).fold(0, |at, (&index, &extent)| at * extent + index);
+        bytes.extend_from_slice(&held.bytes[from as usize * width..][..width]);
+    }
+    Some(Held { shape: after, bytes, ..held.clone() })
 }
 
 /// What differs in files that hold no weights. Of these only a config is ever changed.
@@ -516,5 +547,27 @@ mod tests {
         check(&described, &one, &[], Err("nobody declared a change: metadata [\"key\"]"));
         check(&described, &one, &[loss(Metadata, "key")], Ok(Verdict::Declared));
         check(&one, &described, &[], Err("metadata \"key\" came from nowhere"));
+    }
+
+    #[test]
+    fn axes_are_looked_at_where_a_loss_turns_them() {
+        let shaped = |name: &str, shape: &[u64], bytes: &[u8]| {
+            content(&[Held { shape: shape.to_vec(), ..held(name, bytes) }])
+        };
+        let before = shaped("a", &[2, 3], &[1, 2, 3, 4, 5, 6]);
+        let after = shaped("b", &[3, 2], &[1, 4, 2, 5, 3, 6]);
+        let losses = [Loss::renamed("a", "b", "was"), Loss::turned("b", [1, 0].into())];
+        check(&before, &after, &losses, Ok(Verdict::Declared));
+        check(&before, &after, &losses[..1], Err("\"a\" has shape [3, 2] instead of [2, 3]"));
+        let wrong = shaped("b", &[3, 2], &[1, 2, 3, 4, 5, 6]);
+        check(&before, &wrong, &losses, Err("\"a\" (u8) differs at byte 1"));
+        let unlike = [Loss::renamed("a", "b", "was"), Loss::turned("c", [1, 0].into())];
+        let unseen = "a declared loss cannot be seen: layout: c: an exporter turned it over, axes [1, 0] of the graph's \
+                      tensor are written";
+        let kept = shaped("b", &[2, 3], &[1, 2, 3, 4, 5, 6]);
+        check(&before, &kept, &unlike, Err(unseen));
+        let cube = shaped("a", &[2, 1, 2], &[1, 2, 3, 4]);
+        let turned = shaped("a", &[2, 2, 1], &[1, 3, 2, 4]);
+        check(&cube, &turned, &[Loss::turned("a", [2, 0, 1].into())], Ok(Verdict::Exact));
     }
 }

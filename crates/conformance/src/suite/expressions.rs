@@ -10,7 +10,7 @@ use modelferry_core::limits::Limits;
 use modelferry_core::model::Model;
 use modelferry_engine::disk::DiskInputs;
 use modelferry_engine::publish::Replace;
-use modelferry_engine::{Plan, Settings, Source, execute, read_items};
+use modelferry_engine::{Part, Plan, Settings, Source, execute, read_items};
 use modelferry_kernels::cpu::{Dispatch, best, set_dispatch};
 use std::fs;
 use std::ops::Range;
@@ -85,9 +85,8 @@ impl Evaluator for Engine<'_, '_> {
         // The files of the layout lie beside the file that is named here.
         let output = folder.path().join("out").join("named");
         let plan = Plan {
-            model,
+            parts: &[Part { model, layout }],
             inputs: &disk,
-            layout,
             output: &output,
             is_folder: false,
             replace: Replace::Refuse,

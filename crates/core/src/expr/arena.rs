@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// The nodes of one model. Nodes refer only to earlier ones.
 #[derive(Clone, Debug, Default)]
 pub struct Arena {
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
 }
 
 impl std::ops::Index<NodeId> for Arena {

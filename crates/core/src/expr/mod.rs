@@ -11,9 +11,11 @@
 //! against the file's word. They return [`Malformed`](crate::error::ErrorKind::Malformed) errors without a place;
 //! readers add file and tensor.
 
+mod append;
 mod arena;
 mod text;
 
+pub use append::Moved;
 pub use arena::{Arena, volume};
 
 use crate::dtype::DType;

@@ -48,3 +48,55 @@ fn text_is_stable() {
          %3 = f16[6] Cast %2"
     );
 }
+
+#[test]
+fn nodes_of_another_model_are_taken_over() {
+    let mut arena = Arena::default();
+    bytes(&mut arena, 2);
+    let mut other = Arena::default();
+    let region = other.region(FileId(1), 4, 8).unwrap();
+    let made = other.plugin(2, 7, SourceAccess::Sequential, 8).unwrap();
+    let both = [region, made].map(|of| other.decode(of, DType::F32, 2, Packing::default()).unwrap());
+    let joined = other
+        .assemble(
+            &[2, 2],
+            both.iter()
+                .enumerate()
+                .map(|(at, &node)| Part { lo: [at as u64, 0].into(), extent: [1, 2].into(), node })
+                .collect(),
+        )
+        .unwrap();
+    let mapped = other.map(ScalarFn::SubMul, &[joined, joined, joined], DType::F32).unwrap();
+    let folded = other.reduce(ReduceFn::AbsMax, mapped, 2).unwrap();
+    let text = other.text(folded, 8);
+    let moved = arena.append(other, 10, 20).unwrap();
+    assert_eq!(moved.id(region).idx(), 1);
+    assert!(matches!(arena[moved.id(region)].op, Op::Region { file: FileId(11), at: 4 }));
+    assert!(matches!(arena[moved.id(made)].op, Op::Plugin { source: 22, .. }));
+    assert_eq!(arena.children(moved.id(mapped)), [moved.id(joined); 3]);
+    assert_ne!(text, "");
+    for (id, _) in arena.iter() {
+        assert!(arena.children(id).iter().all(|child| *child < id));
+    }
+}
+
+#[test]
+fn axes_change_places() {
+    let mut arena = Arena::default();
+    let of = bytes(&mut arena, 24);
+    assert_eq!(arena.transpose(of, &[4, 6], &[]).unwrap(), of);
+    assert_eq!(arena.transpose(of, &[4, 6], &[0, 1]).unwrap(), of);
+    let turned = arena.transpose(of, &[4, 6], &[1, 0]).unwrap();
+    let Op::View { dims, .. } = &arena[turned].op else { panic!() };
+    assert_eq!(**dims, [Dim { count: 6, stride: 1 }, Dim { count: 4, stride: 6 }]);
+    // [2, 3, 4] whose axes go to 1, 2, 0: a tensor of [4, 2, 3].
+    let turned = arena.transpose(of, &[2, 3, 4], &[1, 2, 0]).unwrap();
+    let Op::View { dims, .. } = &arena[turned].op else { panic!() };
+    assert_eq!(**dims, [Dim { count: 4, stride: 1 }, Dim { count: 6, stride: 4 }]);
+    for axes in [&[0, 0][..], &[0], &[0, 2], &[0, 1, 2]] {
+        assert!(arena.transpose(of, &[4, 6], axes).is_err(), "{axes:?}");
+    }
+    let blocks = bytes(&mut arena, 144);
+    let blocks = arena.decode(blocks, DType::Q4K, 1, Packing::default()).unwrap();
+    assert!(arena.transpose(blocks, &[1, 256], &[1, 0]).is_err());
+}

@@ -75,7 +75,8 @@ impl Facts {
                     let plain = matches!(**dims, [] | [Dim { stride: 1, .. }]);
                     let child = of(*child);
                     Fact {
-                        linear: child.linear && plain,
+                        // Items that are all the same one are wherever they are wanted.
+                        linear: child.linear && (plain || matches!(**dims, [Dim { stride: 0, .. }])),
                         disordered: child.disordered || child.sequential && !plain,
                         ..child
                     }

@@ -56,7 +56,9 @@ fn gather_normal(
         let next_wanted = wanted * outer.count;
         let close = next_span <= next_wanted.saturating_mul(MAX_OVERREAD)
             || next_span.saturating_mul(item) <= SMALL_RUN_BYTES;
-        if !close || next_span.saturating_mul(item) > cx.cap {
+        // What lands as it is takes no buffer, however long.
+        let in_place = span == 1 && still.is_empty() && outer.src == 1 && outer.dst == item as isize;
+        if !close || !in_place && next_span.saturating_mul(item) > cx.cap {
             break;
         }
         (span, wanted, from) = (next_span, next_wanted, from - 1);
@@ -136,5 +138,33 @@ fn each(loops: &[Loop], at: u64, dst: usize, visit: &mut dyn FnMut(u64, usize) -
             let at = at + i as u64 * first.src as u64;
             each(rest, at, dst.wrapping_add_signed(i as isize * first.dst), visit)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_lands_is_read_at_once_whatever_the_cap() {
+        let mut cx = Cx::new(4096);
+        let mut reads = vec![];
+        let mut out = vec![0; 3 << 14];
+        let access = Access::run(5, 3 << 12, 4);
+        gather(&mut cx, &access, 4, &mut out, &mut |_, at, run, reading| {
+            reads.push((at, run.len(), reading));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(reads, [(5, 3 << 14, Reading::Exact)]);
+        // Rows that do not lie behind each other are read apart.
+        let loops = vec![Loop { count: 2, src: 1 << 20, dst: 1 << 14 }, Loop { count: 4096, src: 1, dst: 4 }];
+        let mut reads = vec![];
+        gather(&mut cx, &Access { at: 1, dst: 0, loops }, 4, &mut out, &mut |_, at, run, _| {
+            reads.push((at, run.len()));
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(reads, [(1, 1 << 14), (1 + (1 << 20), 1 << 14)]);
     }
 }

@@ -7,6 +7,7 @@ mod cost;
 mod cursor;
 mod gather;
 mod ops;
+mod reads;
 mod stage;
 
 use access::{Access, Loop, unravel};
@@ -24,6 +25,7 @@ use modelferry_kernels::cast::{CastStats, Caster};
 use modelferry_kernels::pack::unpack;
 use modelferry_kernels::strided::StrideDim;
 use modelferry_kernels::swap::swap;
+use reads::Reads;
 pub(crate) use stage::Spooler;
 use stage::Stages;
 
@@ -68,13 +70,21 @@ pub(crate) struct Cx {
     /// Largest scratch buffer of one step, in bytes.
     pub(crate) cap: usize,
     pub(crate) seen: Seen,
+    /// What it has read, where several outputs are made of it.
+    pub(crate) reads: Reads,
     /// Casts met so far: some carry tables that are worth keeping.
     casters: Vec<Caster>,
 }
 
 impl Cx {
     pub(crate) fn new(cap: usize) -> Cx {
-        Cx { spare: vec![], cap: cap.max(4096), seen: Seen::default(), casters: vec![] }
+        let cap = cap.max(4096);
+        Cx { spare: vec![], cap, seen: Seen::default(), reads: Reads::default(), casters: vec![] }
+    }
+
+    /// The same, keeping up to `n_bytes` of what it reads until told to forget them.
+    pub(crate) fn keeping(cap: usize, n_bytes: u64) -> Cx {
+        Cx { reads: Reads::of(n_bytes), ..Cx::new(cap) }
     }
 
     /// A buffer of `len` bytes of any content.
@@ -162,8 +172,8 @@ impl<'a> Evaluator<'a> {
             return gather(cx, access, item, out, &mut |_, at, run, _| staged.read(at * item as u64, run));
         }
         match &node.op {
-            Op::Region { file, at: base } => gather(cx, access, item, out, &mut |_, at, run, reading| {
-                self.source.inputs.read_at(*file, base + at, run)?;
+            Op::Region { file, at: base } => gather(cx, access, item, out, &mut |cx, at, run, reading| {
+                cx.reads.read(self.source.inputs, *file, base + at, run)?;
                 self.claims.saw(id, node.n, at, run, reading);
                 Ok(())
             }),

@@ -1,6 +1,6 @@
 //! The bytes of output ranges, made in memory.
 
-use super::Job;
+use super::job::Job;
 use crate::eval::Cx;
 use crate::tiling::Tile;
 use modelferry_core::expr::{ByteOrder, NodeId, Op, Packing};
@@ -48,7 +48,7 @@ impl Job<'_> {
                     if from == file && at == begin + (filled - first) as u64 => {}
                 (plain, before) => {
                     if let Some((from, at, first)) = before {
-                        self.read(from, at, &mut out[first..filled])?;
+                        self.read(from, at, &mut out[first..filled], cx)?;
                     }
                     pending = plain.map(|(from, at)| (from, at, filled));
                     match current {
@@ -76,7 +76,7 @@ impl Job<'_> {
             skip = 0;
         }
         if let Some((from, at, first)) = pending {
-            self.read(from, at, &mut out[first..filled])?;
+            self.read(from, at, &mut out[first..filled], cx)?;
         }
         Ok(())
     }
@@ -86,8 +86,8 @@ impl Job<'_> {
         &self.model().nodes[self.model().assets[idx].data].op
     }
 
-    fn read(&self, from: FileId, at: u64, out: &mut [u8]) -> Result<()> {
-        self.evaluator.source.inputs.read_at(from, at, out)
+    fn read(&self, from: FileId, at: u64, out: &mut [u8], cx: &mut Cx) -> Result<()> {
+        cx.reads.read(self.evaluator.source.inputs, from, at, out)
     }
 
     /// Fills `out` with packed bytes of a tensor from byte `at` on. Ends may split an item: it is made whole, and the
@@ -105,7 +105,13 @@ impl Job<'_> {
         let mut next = at;
         while next < end {
             let first_unit = next / unit.bytes;
-            let last_unit = fact.whole(first_unit.saturating_add(step)).max(first_unit + 1);
+            let mut last_unit = fact.whole(first_unit.saturating_add(step)).max(first_unit + 1);
+            // An item whose start is not wanted is made by whoever wants that too, and its values are noted there.
+            let seen = (first_unit * unit.bytes < next).then_some(cx.seen);
+            let grain = fact.grain.max(1);
+            if seen.is_some() {
+                last_unit = last_unit.min((first_unit / grain + 1) * grain);
+            }
             let last_unit = end.div_ceil(unit.bytes).min(last_unit);
             let items = first_unit * unit.items..(last_unit * unit.items).min(n_items);
             let begin = first_unit * unit.bytes;
@@ -128,6 +134,9 @@ impl Job<'_> {
                 let from = (next - begin) as usize;
                 place.copy_from_slice(&made[from..from + place.len()]);
                 cx.give(made);
+            }
+            if let Some(seen) = seen.filter(|_| first_unit.is_multiple_of(grain)) {
+                cx.seen = seen;
             }
             next = stop;
         }

@@ -1,6 +1,6 @@
 //! The work of one layout, cut into tasks that any thread may take.
 
-use super::Job;
+use super::job::Job;
 use crate::tiling::Tiling;
 use modelferry_core::expr::Packing;
 use modelferry_core::inputs::FileId;
@@ -39,7 +39,7 @@ pub(super) struct Tasks<'j> {
 }
 
 /// How a piece is best made.
-enum Way {
+pub(super) enum Way {
     Linear,
     Boxed(Tiling),
     InOrder,
@@ -51,9 +51,27 @@ impl<'j> Tasks<'j> {
         Tasks { job, file: 0, piece: 0, piece_at: 0, at: 0, boxes: None }
     }
 
-    fn way(&self, file: usize, piece: &Piece, at: u64) -> Way {
+    fn pieces(&self) -> &'j [Piece] {
+        &self.job.layout().files[self.file].pieces
+    }
+
+    /// Whether the piece is made together with those of other parts.
+    fn is_shared(&self) -> bool {
+        self.job.shared.contains(&(self.file, self.piece))
+    }
+
+    fn step_over(&mut self) {
+        self.piece_at += self.pieces()[self.piece].byte_len();
+        self.piece += 1;
+        self.at = self.piece_at;
+    }
+}
+
+impl Job<'_> {
+    /// How a piece that begins at byte `at` of its file is best made.
+    pub(super) fn way(&self, file: usize, piece: &Piece, at: u64) -> Way {
         let Piece::Tensor { idx, bytes, packing } = piece else { return Way::Linear };
-        let job = self.job;
+        let job = self;
         let tensor = &job.model().tensors[*idx];
         let fact = job.evaluator.facts[tensor.data];
         if fact.sequential && !job.is_staged_below(tensor.data) {
@@ -76,16 +94,6 @@ impl<'j> Tasks<'j> {
             }
         }
         Way::Linear
-    }
-
-    fn pieces(&self) -> &'j [Piece] {
-        &self.job.layout().files[self.file].pieces
-    }
-
-    fn step_over(&mut self) {
-        self.piece_at += self.pieces()[self.piece].byte_len();
-        self.piece += 1;
-        self.at = self.piece_at;
     }
 }
 
@@ -113,7 +121,7 @@ impl Iterator for Tasks<'_> {
             };
             let file = self.file;
             let end = self.piece_at + piece.byte_len();
-            if self.at == end {
+            if self.at == end || self.is_shared() {
                 self.step_over();
                 continue;
             }
@@ -128,7 +136,7 @@ impl Iterator for Tasks<'_> {
                 }
                 return Some(task);
             }
-            match self.way(file, piece, self.piece_at) {
+            match self.job.way(file, piece, self.piece_at) {
                 Way::Boxed(tiling) => self.boxes = Some((Arc::new(tiling), 0)),
                 Way::InOrder => {
                     let task = Task::InOrder { file, at: self.piece_at..end, piece: self.piece };
@@ -156,7 +164,10 @@ impl Iterator for Tasks<'_> {
                         }
                         self.step_over();
                         let Some(next) = self.pieces().get(self.piece) else { break };
-                        if self.at == stop || !matches!(self.way(file, next, self.piece_at), Way::Linear) {
+                        if self.at == stop
+                            || self.is_shared()
+                            || !matches!(self.job.way(file, next, self.piece_at), Way::Linear)
+                        {
                             break;
                         }
                     }

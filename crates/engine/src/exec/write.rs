@@ -1,37 +1,71 @@
 //! Performing tasks: fill a buffer, account for it, write it.
 
+use super::job::Job;
+use super::shared::{ALIGNMENT, SharedTensor, Step};
 use super::tasks::Task;
-use super::{Job, Plan, lock};
+use super::{Plan, Work, lock};
+use crate::control::Settings;
 use crate::eval::Cx;
 use crate::io::{advise_done, copy_all, read_exact_at, write_all_at};
 use modelferry_core::Result;
+use modelferry_core::layout::Piece;
 use sha2::{Digest as _, Sha256};
 use std::ops::Range;
 use std::sync::Mutex;
 
 /// One thread of a run, with its buffers.
 pub(super) struct Worker<'j> {
-    job: &'j Job<'j>,
+    jobs: &'j [Job<'j>],
+    linear_bytes: u64,
     cx: Cx,
     buffer: Vec<u8>,
 }
 
 impl<'j> Worker<'j> {
-    pub(super) fn new(job: &'j Job<'j>) -> Worker<'j> {
-        Worker { job, cx: Cx::new(job.settings().tile_bytes() as usize), buffer: vec![] }
+    pub(super) fn new(settings: &Settings, jobs: &'j [Job<'j>]) -> Worker<'j> {
+        // One part alone reads nothing twice.
+        let kept = if jobs.len() > 1 { settings.kept_bytes() } else { 0 };
+        let cx = Cx::keeping(settings.tile_bytes() as usize, kept);
+        Worker { jobs, linear_bytes: settings.linear_bytes(), cx, buffer: vec![] }
     }
 
-    pub(super) fn perform(&mut self, task: Task) -> Result<()> {
-        let job = self.job;
+    pub(super) fn perform(&mut self, work: Work<'j>) -> Result<()> {
+        match work {
+            Work::Alone(job, task) => {
+                self.cx.reads.forget();
+                self.perform_alone(job, task)
+            }
+            Work::Together(tensor, elements) => self.perform_together(tensor, elements),
+        }
+    }
+
+    fn perform_together(&mut self, tensor: &SharedTensor, elements: Range<u64>) -> Result<()> {
+        tensor.each(elements, self.linear_bytes, &mut |step| match step {
+            Step::Other => {
+                self.cx.reads.forget();
+                self.jobs[0].plan.control.check()
+            }
+            Step::Bytes { place, at, skip } => {
+                self.write_linear(&self.jobs[place.job], place.file, at, place.piece, skip)
+            }
+        })
+    }
+
+    fn perform_alone(&mut self, job: &'j Job<'j>, task: Task) -> Result<()> {
         match task {
-            Task::Linear { file, at, piece, skip } => self.write_linear(file, at, piece, skip),
+            Task::Linear { file, at, piece, skip } => self.write_linear(job, file, at, piece, skip),
             Task::InOrder { file, at, piece } => {
+                let Piece::Tensor { idx, .. } = &job.layout().files[file].pieces[piece] else {
+                    return Ok(());
+                };
+                // Between items: what two writes share would be made twice, and the stream be read again for it.
+                let unit = job.model().tensors[*idx].dtype.packed_len(ALIGNMENT).unwrap_or(1).max(1);
+                let step = (job.settings().linear_bytes() / unit).max(1) * unit;
                 let mut next = at.start;
                 while next < at.end {
                     job.plan.control.check()?;
-                    let step = job.settings().linear_bytes();
-                    let end = ((next / step + 1) * step).min(at.end);
-                    self.write_linear(file, next..end, piece, next - at.start)?;
+                    let end = next.saturating_add(step).min(at.end);
+                    self.write_linear(job, file, next..end, piece, next - at.start)?;
                     next = end;
                 }
                 Ok(())
@@ -59,8 +93,14 @@ impl<'j> Worker<'j> {
         }
     }
 
-    fn write_linear(&mut self, file: usize, at: Range<u64>, piece: usize, skip: u64) -> Result<()> {
-        let job = self.job;
+    fn write_linear(
+        &mut self,
+        job: &Job<'_>,
+        file: usize,
+        at: Range<u64>,
+        piece: usize,
+        skip: u64,
+    ) -> Result<()> {
         self.buffer.resize((at.end - at.start) as usize, 0);
         job.fill_linear(file, piece, skip, &mut self.buffer, &mut self.cx)?;
         job.put(file, at.start, &self.buffer)?;

@@ -86,6 +86,7 @@ struct Inner {
     decide: Box<Decide>,
     n_calls: AtomicU64,
     n_faults: AtomicU64,
+    n_bytes_read: AtomicU64,
     halted: AtomicBool,
     shares_blocks: bool,
 }
@@ -115,6 +116,7 @@ impl FaultIo {
             decide: Box::new(decide),
             n_calls: AtomicU64::new(0),
             n_faults: AtomicU64::new(0),
+            n_bytes_read: AtomicU64::new(0),
             halted: AtomicBool::new(false),
             shares_blocks,
         }))
@@ -143,6 +145,11 @@ impl FaultIo {
     /// Faults injected so far; of a halt, each call after it counts.
     pub fn n_faults(&self) -> u64 {
         self.0.n_faults.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that reads and copies inside the kernel have given so far, of whatever files.
+    pub fn n_bytes_read(&self) -> u64 {
+        self.0.n_bytes_read.load(Ordering::Relaxed)
     }
 
     fn pass(&self, call: Call, path: &Path) -> io::Result<Amount> {
@@ -220,7 +227,9 @@ impl Io for FaultIo {
 
     fn read_at(&self, file: &File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         let len = self.pass(Call::ReadAt, file.path())?.of(out.len() as u64) as usize;
-        self.0.io.read_at(file, offset, &mut out[..len])
+        let n = self.0.io.read_at(file, offset, &mut out[..len])?;
+        self.0.n_bytes_read.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
     }
 
     fn write_at(&self, file: &File, offset: u64, bytes: &[u8]) -> io::Result<usize> {
@@ -237,7 +246,9 @@ impl Io for FaultIo {
         len: u64,
     ) -> io::Result<u64> {
         let len = self.pass(Call::CopyRange, to.path())?.of(len);
-        self.0.io.copy_range(from, from_offset, to, to_offset, len)
+        let n = self.0.io.copy_range(from, from_offset, to, to_offset, len)?;
+        self.0.n_bytes_read.fetch_add(n, Ordering::Relaxed);
+        Ok(n)
     }
 
     fn shares_blocks(&self, file: &File) -> bool {

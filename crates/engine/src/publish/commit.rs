@@ -146,13 +146,14 @@ fn publish_all(staging: &Staging, must_sync: bool, done: &mut Vec<Step>) -> Resu
     if !staging.is_folder {
         check_name(io, &staging.output, &output)?;
     }
-    let others = (0..staging.files.len()).filter(|&idx| idx != staging.root);
+    let others = (0..staging.files.len()).filter(|idx| !staging.roots.contains(idx));
+    let roots = staging.roots.iter().copied();
     if staging.replace == Replace::Force {
         let old = staging.dir.join(OLD);
         retry(|| io.make_dir(&old, Access::Private))
             .map_err(|error| failed("making a temporary folder", &old, error))?;
         let mut made = HashSet::new();
-        let replaced = std::iter::once(staging.root).chain(others.clone()).map(|idx| staging.relative(idx));
+        let replaced = roots.clone().chain(others.clone()).map(|idx| staging.relative(idx));
         for relative in replaced.chain(staging.stale.iter().map(PathBuf::as_path)) {
             let path = staging.folder.join(relative);
             if check_name(io, &path, &output)? {
@@ -163,7 +164,7 @@ fn publish_all(staging: &Staging, must_sync: bool, done: &mut Vec<Step>) -> Resu
             }
         }
     }
-    for idx in others.chain([staging.root]) {
+    for idx in others.chain(roots) {
         for parent in staging.relative(idx).ancestors().skip(1).collect::<Vec<_>>().into_iter().rev() {
             let path = staging.folder.join(parent);
             if parent.as_os_str().is_empty() {
@@ -238,7 +239,7 @@ fn as_output(staging: &Staging) -> Output<'_> {
         path: &staging.output,
         is_folder: staging.is_folder,
         files: &[],
-        root: 0,
+        roots: &[],
         replace: staging.replace,
         supersedes: &[],
         inputs: &staging.inputs,

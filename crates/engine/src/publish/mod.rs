@@ -86,8 +86,9 @@ pub struct Output<'a> {
     pub is_folder: bool,
     /// The files: path relative to the output's folder (`/` between folders), and length in bytes.
     pub files: &'a [(String, u64)],
-    /// Position in `files` of the file that stands for the whole; it is published last.
-    pub root: usize,
+    /// Positions in `files` of the files that stand for a whole each, of one model or of several that are published
+    /// together; they come last.
+    pub roots: &'a [usize],
     /// What to do about files that are there already.
     pub replace: Replace,
     /// Files that must not stay beside the output, with all of their sets, though it has none of their name.
@@ -197,7 +198,7 @@ impl Output<'_> {
     /// back here.
     fn relative(&self, name: &OsStr) -> Result<Vec<PathBuf>> {
         let broken = |what: &'static str| Err(Error::plugin(what).file(self.path.display()));
-        if self.root >= self.files.len() {
+        if self.roots.is_empty() || self.roots.iter().any(|&root| root >= self.files.len()) {
             return broken("an output has no root file");
         }
         if self.replace == Replace::Input && self.files.len() != 1 {
@@ -223,13 +224,15 @@ impl Output<'_> {
     }
 
     fn find_stale(&self, io: &dyn Io, folder: &Path, relative: &[PathBuf]) -> Result<Vec<PathBuf>> {
-        let root = &relative[self.root];
+        // Several models published together lie beside each other.
+        let root =
+            self.roots.first().and_then(|&root| relative.get(root)).map_or(Path::new(""), PathBuf::as_path);
         let beside = root.parent().unwrap_or(Path::new(""));
         let mut families: HashSet<_> = self.supersedes.iter().map(|name| family(name).0).collect();
         for (idx, path) in relative.iter().enumerate().filter(|(_, path)| path.parent() == Some(beside)) {
             let Some(name) = path.file_name().and_then(OsStr::to_str) else { continue };
             let (family, form) = family(name);
-            if self.replace == Replace::Force && (idx == self.root || form != Form::Single) {
+            if self.replace == Replace::Force && (self.roots.contains(&idx) || form != Form::Single) {
                 families.insert(family);
             }
         }
@@ -318,7 +321,7 @@ pub struct Staging {
     /// Held as long as the run lives.
     _lock: Option<File>,
     files: Vec<StagedFile>,
-    root: usize,
+    roots: Vec<usize>,
     replace: Replace,
     inputs: Vec<Identity>,
     is_folder: bool,
@@ -367,7 +370,7 @@ impl Staging {
             dir,
             _lock: lock,
             files: Vec::with_capacity(output.files.len()),
-            root: output.root,
+            roots: output.roots.to_vec(),
             replace: output.replace,
             inputs: output.inputs.to_vec(),
             is_folder: output.is_folder,

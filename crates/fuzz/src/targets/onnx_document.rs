@@ -25,9 +25,25 @@ pub(super) fn check(choices: &[u8]) -> Result<Reached, String> {
     let inputs = MemInputs::new("made.onnx", document).with("w.data", data);
     let (reached, found) = check::reader(reader, &inputs)?;
     if let Some(found) = found {
+        restores(&found, &inputs)?;
         follows(&registry, reader, found, &inputs)?;
     }
     Ok(reached)
+}
+
+/// What the reader says that tensors were can be made of them, and they are that from then on.
+fn restores(found: &Model, inputs: &MemInputs) -> Result<(), String> {
+    let mut model = found.clone();
+    // Streams that are damaged show it when two tensors are compared.
+    let Ok(_) = modelferry_transform::restore(&mut model, false, &mut check::EngineHost::new(inputs)) else {
+        return Ok(());
+    };
+    model.validate(&Limits::default()).map_err(|error| format!("as it was exported: {error}"))?;
+    let again = modelferry_transform::restore(&mut model, false, &mut check::EngineHost::new(inputs));
+    match again.map_err(|error| error.to_string())?.first() {
+        None => Ok(()),
+        Some(loss) => Err(format!("restored twice: {loss}")),
+    }
 }
 
 /// A graph whose weights have other names and types is refused, or is read as one with those.
@@ -153,8 +169,21 @@ fn model(draw: &mut Draw<'_>) -> Vec<u8> {
 }
 
 fn name<'a>(draw: &mut Draw<'_>) -> &'a [u8] {
-    const NAMES: [&[u8]; 10] =
-        [b"w", b"x", b"y", b"c", b"", b"value", b"a.b", b"\xc3\xa9", b"\xff", b"w.values"];
+    const NAMES: [&[u8]; 13] = [
+        b"w",
+        b"x",
+        b"y",
+        b"c",
+        b"",
+        b"value",
+        b"a.b",
+        b"\xc3\xa9",
+        b"\xff",
+        b"w.values",
+        b"onnx::MatMul_1",
+        b"/a/MatMul",
+        b"a.bias",
+    ];
     NAMES[draw.below(NAMES.len())]
 }
 
@@ -196,9 +225,10 @@ fn sparse(draw: &mut Draw<'_>) -> Vec<u8> {
 }
 
 fn node(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
-    const OPERATORS: [&[u8]; 4] = [b"Constant", b"If", b"Add", b""];
+    const OPERATORS: [&[u8]; 8] =
+        [b"Constant", b"If", b"Add", b"", b"MatMul", b"Gemm", b"Gather", b"Transpose"];
     let mut out = vec![];
-    for number in [1, 2] {
+    for number in [1, 1, 2, 3] {
         if !draw.rarely(60) {
             sub(&mut out, number, name(draw), draw);
         }

@@ -23,6 +23,7 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::Value;
 use modelferry_core::model::{Model, Tensor};
 use modelferry_core::{DType, Error, Result};
+use modelferry_kernels::block::BlockCodec;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -31,6 +32,9 @@ use std::sync::Arc;
 pub struct Quantize {
     /// The mixture that chooses for tensors that `types` does not name.
     pub preset: Option<Preset>,
+    /// Whether every tensor that the mixture would choose a type for gets the preset's own, as by llama-quantize's
+    /// switch of that name: `types` still rule, and so do fallbacks of rows that do not fit.
+    pub pure: bool,
     /// Target names and the type that their tensors get; of several that match, the first counts.
     pub types: Vec<(Glob, DType)>,
     /// How much the columns of each tensor matter.
@@ -68,28 +72,21 @@ pub const WRITTEN: &[DType] = &[
     DType::Q2_0,
 ];
 
-/// Types whose search takes importance into account; the others are rounded the same with and without.
-const WEIGHTED: &[DType] = &[
-    DType::Q4_0,
-    DType::Q4_1,
-    DType::Q5_0,
-    DType::Q5_1,
-    DType::Q2K,
-    DType::Q3K,
-    DType::Q4K,
-    DType::Q5K,
-    DType::Q6K,
-    DType::Iq4Nl,
-    DType::Iq4Xs,
-];
+/// Whether the search of a type takes importance into account; the others are rounded the same with and without.
+fn minds_importance(dtype: DType) -> bool {
+    BlockCodec::new(dtype).is_some_and(|codec| codec.can_quantize_weighted())
+}
 
 /// Per tensor, the type that it gets if that is another than it has. Tensors that are `kept` and those that hold no
 /// floats get none.
 ///
-/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing and for an importance matrix
-/// that nothing needs; [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a type that has no quantizer, or
+/// Errors: [`Usage`](modelferry_core::ErrorKind::Usage) for a pattern that matches nothing, and for an importance matrix
+/// or [`pure`](Quantize::pure) that nothing needs; [`Unsupported`](modelferry_core::ErrorKind::Unsupported) for a type that has no quantizer, or
 /// none without importance; those of [`choose`].
 pub(crate) fn plan(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Vec<Option<Choice>>> {
+    if wanted.pure && wanted.preset.is_none() {
+        return Err(Error::usage("--pure: there is no mixture to do without").hint("pass --quantize"));
+    }
     if !wanted.is_asked() {
         return match wanted.importance {
             None => Ok(vec![None; model.tensors.len()]),
@@ -101,7 +98,7 @@ pub(crate) fn plan(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Ve
     let named = by_name(model, wanted)?;
     let choices = match wanted.preset {
         Some(preset) => {
-            let rules = Rules { preset, pure: false, has_matrix: wanted.importance.is_some() };
+            let rules = Rules { preset, pure: wanted.pure, has_matrix: wanted.importance.is_some() };
             let sources: Vec<Source<'_>> = (model.tensors.iter().zip(&named))
                 .map(|(tensor, &wanted)| Source {
                     name: &tensor.name,
@@ -132,7 +129,7 @@ pub(crate) fn plan(model: &Model, wanted: &Quantize, kept: &[bool]) -> Result<Ve
 fn check_importance(model: &Model, wanted: &Quantize, choices: &[Option<Choice>]) -> Result<()> {
     let Some(importance) = &wanted.importance else { return Ok(()) };
     let chosen = model.tensors.iter().zip(choices);
-    let heeding = chosen.filter(|(_, choice)| choice.is_some_and(|choice| WEIGHTED.contains(&choice.dtype)));
+    let heeding = chosen.filter(|(_, choice)| choice.is_some_and(|choice| minds_importance(choice.dtype)));
     let names: Vec<&str> = heeding.map(|(tensor, _)| tensor.name.as_str()).collect();
     match names.first() {
         Some(first) if names.iter().all(|name| importance.of(name).is_none()) => {
@@ -200,11 +197,13 @@ fn facts(model: &Model) -> Facts<'_> {
     }
 }
 
-/// Writes tensors in the types that were chosen for them, and has GGUF's metadata say so.
+/// Writes tensors in the types that were chosen for them, and has GGUF's metadata say so. `before` is what each was in
+/// the source.
 pub(crate) fn apply(
     model: &mut Model,
     wanted: &Quantize,
     choices: Vec<Option<Choice>>,
+    before: &[DType],
     limits: &Limits,
     losses: &mut Vec<Loss>,
 ) -> Result<()> {
@@ -218,7 +217,7 @@ pub(crate) fn apply(
         if wanted
             .importance
             .as_ref()
-            .is_some_and(|known| WEIGHTED.contains(&dtype) && known.of(&tensor.name).is_none())
+            .is_some_and(|known| minds_importance(dtype) && known.of(&tensor.name).is_none())
         {
             let detail = format!("the importance matrix does not know it, {dtype} without");
             losses.push(Loss::declared(LossKind::Fallback, &tensor.name, detail));
@@ -237,20 +236,24 @@ pub(crate) fn apply(
             }
         };
         let tensor = &mut model.tensors[idx];
-        let loss = Loss::declared(LossKind::Dtype, &tensor.name, detail(tensor.dtype, dtype));
+        let loss = Loss::declared(LossKind::Dtype, &tensor.name, detail(before[idx], dtype));
         // What was rounded in blocks already is rounded a second time: that takes more than asking for the type.
-        let is_second = tensor.dtype.class() == Class::Block && dtype.class() == Class::Block;
+        let is_second = before[idx].class() == Class::Block && dtype.class() == Class::Block;
         losses.push(if is_second { loss } else { loss.asked() });
         (tensor.data, tensor.dtype) = (data, dtype);
     }
     if let Some(preset) = wanted.preset
-        && touched.contains(&true)
         && model.metadata.iter().any(|(key, _)| key == "general.architecture")
     {
+        set(model, "general.quantization_version", Value::U32(BLOCKS_VERSION));
         set(model, "general.file_type", Value::U32(preset.file_type()));
     }
     Ok(())
 }
+
+/// The number that ggml gives the meaning of its blocks (`GGML_QNT_VERSION`). llama-quantize writes it, like the number
+/// of the mixture, whatever the types are that come out.
+const BLOCKS_VERSION: u32 = 2;
 
 fn set(model: &mut Model, key: &str, value: Value) {
     match model.metadata.iter_mut().find(|(known, _)| known == key) {
@@ -284,7 +287,7 @@ fn node(model: &mut Model, idx: usize, dtype: DType, importance: Option<&Importa
         return nodes.cast(floats, dtype).map_err(of_tensor);
     }
     let floats = nodes.cast(floats, DType::F32).map_err(of_tensor)?;
-    let weights = importance.filter(|_| WEIGHTED.contains(&dtype)).and_then(|known| known.of(&tensor.name));
+    let weights = importance.filter(|_| minds_importance(dtype)).and_then(|known| known.of(&tensor.name));
     let Some(weights) = weights else {
         return nodes.block(BlockFn::Quantize, floats, dtype, row, None).map_err(of_tensor);
     };

@@ -178,3 +178,11 @@ fn types_that_need_a_matrix_say_so() {
         assert_eq!(needing, preset.needs_matrix(), "{}", preset.name());
     }
 }
+
+#[test]
+fn what_is_written_in_blocks_has_a_codec() {
+    for dtype in WRITTEN.iter().filter(|dtype| dtype.class() == Class::Block) {
+        assert!(BlockCodec::new(*dtype).is_some_and(|codec| codec.can_quantize()), "{dtype}");
+    }
+    assert!(minds_importance(DType::Q4K) && !minds_importance(DType::Q8_0) && !minds_importance(DType::F16));
+}

@@ -1,5 +1,6 @@
 //! A model's file: its document without payload, and where the payload lies.
 
+use super::coded::Coded;
 use super::fields::Wire;
 use super::file::{Field, Source};
 use super::messages::{Entry, OperatorSet};
@@ -11,6 +12,7 @@ use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
 use modelferry_core::{Error, Result};
 use prost::Message as _;
+use std::ops::Range;
 
 /// A model as its file holds it.
 #[derive(Debug)]
@@ -22,6 +24,10 @@ pub struct Document {
     pub tensors: Vec<Found>,
     /// Keys and values of the whole model.
     pub metadata: Vec<(String, String)>,
+    /// Which bytes of the file each of them is.
+    pub metadata_at: Vec<Range<u64>>,
+    /// Which of the tensors are codes.
+    pub codes: Vec<Coded>,
     /// What made it.
     pub producer: String,
     /// What it holds besides.
@@ -105,6 +111,7 @@ pub fn identify(inputs: &dyn Inputs, file: FileId) -> bool {
 struct Reading<'a> {
     walk: Walk<'a>,
     metadata: Vec<(String, String)>,
+    metadata_at: Vec<Range<u64>>,
     producer: String,
     has_graph: bool,
     ir_version: Option<u64>,
@@ -116,6 +123,7 @@ impl<'a> Reading<'a> {
         Reading {
             walk: Walk::new(Source::new(inputs, file), limits),
             metadata: vec![],
+            metadata_at: vec![],
             producer: String::new(),
             has_graph: false,
             ir_version: None,
@@ -139,8 +147,16 @@ impl<'a> Reading<'a> {
         if version >= 3 && !self.imports {
             return Err(Error::malformed("the model imports no set of operators").expected("opset_import"));
         }
-        let (tensors, summary) = self.walk.finish()?;
-        Ok(Document { body, tensors, metadata: self.metadata, producer: self.producer, summary })
+        let (tensors, codes, summary) = self.walk.finish()?;
+        Ok(Document {
+            body,
+            tensors,
+            codes,
+            metadata: self.metadata,
+            metadata_at: self.metadata_at,
+            producer: self.producer,
+            summary,
+        })
     }
 
     fn field(&mut self, field: &Field, body: &mut Vec<u8>) -> Result<()> {
@@ -196,6 +212,7 @@ impl<'a> Reading<'a> {
         self.walk.count_bytes(field)?;
         if self.walk.metadata_keys.insert(key.clone()) {
             self.metadata.push((key, value));
+            self.metadata_at.push(field.begin..field.end);
             return Ok(());
         }
         Err(Error::malformed("a key of the metadata stands twice")
@@ -213,7 +230,7 @@ impl<'a> Reading<'a> {
                     continue;
                 }
             };
-            let scope = self.walk.scope(name.to_owned());
+            let scope = self.walk.scope(name.to_owned(), None);
             let first = self.walk.n_found();
             let inside = self.walk.graph(&inner, scope, false)?;
             self.walk.nest(&mut out, inner.number, &inside, first);
@@ -224,7 +241,7 @@ impl<'a> Reading<'a> {
     fn function(&mut self, field: &Field) -> Result<Vec<u8>> {
         let fields = self.walk.list(field)?;
         let name = self.walk.text_of(&fields, function::NAME)?;
-        let scope = self.walk.scope(if name.is_empty() { "function".to_owned() } else { name });
+        let scope = self.walk.scope(if name.is_empty() { "function".to_owned() } else { name }, None);
         let mut out = vec![];
         for inner in &fields {
             if (inner.number, inner.wire) == (function::NODE, Wire::Bytes) {

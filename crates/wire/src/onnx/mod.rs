@@ -5,11 +5,13 @@
 //! - [`Document::read`] walks a file by positioned reads and keeps where payload lies; what is left, a document like
 //!   the one in the file but for the payload, is in memory ([`Document::body`]). Unknown fields stay in it.
 //! - [`Fields`] walks what is in memory, [`Message`] makes new ones with room for payload.
+//! - [`Program`] is what nodes do with the tensors, as far as that tells what a tensor is.
 //! - [`External`] is where a tensor says that its data lies in another file.
 //!
 //! prost decodes and encodes messages that are small and known to be ([`messages`]): it wants a message whole and in
 //! memory, and drops fields that it does not know, so it sees neither payload nor anything that is kept.
 
+mod coded;
 mod document;
 mod elements;
 mod external;
@@ -18,13 +20,16 @@ mod file;
 pub mod messages;
 mod names;
 mod nodes;
+mod program;
 mod tensor;
 mod write;
 
+pub use coded::{Attributes, Coded};
 pub use document::{Document, Found, Summary, identify};
 pub use elements::{Element, data_type, element, from_data_type};
 pub use external::External;
 pub use fields::{Field, Fields, Wire};
+pub use program::{Notes, Operator, Program, Step, Value};
 pub use tensor::{Payload, Place, Run, Values};
 pub use write::{Message, Part};
 
@@ -78,6 +83,7 @@ pub mod node {
     pub const OP_TYPE: u32 = 4;
     pub const ATTRIBUTE: u32 = 5;
     pub const DOMAIN: u32 = 7;
+    pub const METADATA_PROPS: u32 = 9;
 }
 
 /// Field numbers of `AttributeProto`.

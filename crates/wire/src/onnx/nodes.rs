@@ -1,10 +1,11 @@
 //! Graphs, nodes and attributes: where tensors stand in them.
 
+use super::coded::{Coded, Uses};
 use super::document::{Found, Summary};
 use super::fields::{Fields, Wire, count_varints, put_varint, tag};
 use super::file::{Field, Source};
 use super::names::Names;
-use super::tensor::{Payload, Place, Scanned, Values, of_attribute, scan};
+use super::tensor::{Payload, Place, Scanned, Values, check_pieces, of_attribute, scan};
 use super::{attribute, graph, node, sparse};
 use modelferry_core::dtype::DType;
 use modelferry_core::limits::Limits;
@@ -14,6 +15,12 @@ use std::collections::HashSet;
 /// Position of a scope: a graph or function with names of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scope(usize);
+
+impl Scope {
+    pub(super) fn position(self) -> usize {
+        self.0
+    }
+}
 
 /// A tensor whose name is not settled yet.
 struct Pending {
@@ -31,6 +38,9 @@ pub(super) struct Walk<'a> {
     pub(super) metadata_keys: HashSet<String>,
     /// The way to each scope, for names that are taken.
     scopes: Vec<String>,
+    /// The scope that each is in.
+    around: Vec<Option<usize>>,
+    pub(super) uses: Uses,
     pending: Vec<Pending>,
     /// Sparse tensors by scope, whose parts have names made of theirs.
     sparse: Vec<(Scope, String)>,
@@ -50,6 +60,8 @@ impl<'a> Walk<'a> {
             summary: Summary::default(),
             metadata_keys: HashSet::new(),
             scopes: vec![String::new()],
+            around: vec![None],
+            uses: Uses::default(),
             pending: vec![],
             sparse: vec![],
             depth: 0,
@@ -95,7 +107,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn text(&mut self, field: &Field) -> Result<String> {
+    pub(super) fn text(&mut self, field: &Field) -> Result<String> {
         Limits::check("a name is too long", field.len(), self.limits.name_bytes as u64)
             .map_err(|error| error.offset(field.begin))?;
         let mut bytes = vec![];
@@ -103,9 +115,10 @@ impl<'a> Walk<'a> {
         String::from_utf8(bytes).map_err(|_| Error::malformed("a name is not UTF-8").offset(field.begin))
     }
 
-    /// A new scope, by the way to it.
-    pub(super) fn scope(&mut self, way: String) -> Scope {
+    /// A new scope, by the way to it, and the one that it is in.
+    pub(super) fn scope(&mut self, way: String, around: Option<Scope>) -> Scope {
         self.scopes.push(way);
+        self.around.push(around.map(Scope::position));
         Scope(self.scopes.len() - 1)
     }
 
@@ -164,6 +177,7 @@ impl<'a> Walk<'a> {
         let fields = self.list(message)?;
         let op_type = self.text_of(&fields, node::OP_TYPE)?;
         let domain = self.text_of(&fields, node::DOMAIN)?;
+        self.note_codes(&fields, &op_type, &domain, scope)?;
         let is_constant = op_type == "Constant" && matches!(domain.as_str(), "" | "ai.onnx");
         let has_attributes = fields.iter().any(|field| field.number == node::ATTRIBUTE);
         let mut out = vec![];
@@ -238,7 +252,7 @@ impl<'a> Walk<'a> {
                         way.len() as u64,
                         self.limits.name_bytes as u64,
                     )?;
-                    let scope = self.scope(way);
+                    let scope = self.scope(way, Some(owner.scope));
                     self.graph(field, scope, false)?
                 }
                 _ => {
@@ -278,9 +292,7 @@ impl<'a> Walk<'a> {
                 }
             }
             *extent += n;
-            if runs.len() > 1 && n > 0 {
-                return Err(Error::unsupported("packed numbers in several pieces").offset(message.begin));
-            }
+            check_pieces(runs).map_err(|error| error.offset(message.begin))?;
         }
         let found = Found { name: String::new(), dtype, shape, place: Place::Attribute, at: 0, payload };
         self.push(owner.scope, owner.output.clone(), found).map_err(|error| error.offset(message.begin))?;
@@ -355,7 +367,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Gives every tensor a name of its own: those of the main graph theirs, others theirs where it is free.
-    pub(super) fn finish(self) -> Result<(Vec<Found>, Summary)> {
+    pub(super) fn finish(self) -> Result<(Vec<Found>, Vec<Coded>, Summary)> {
         let mut seen: HashSet<(usize, &str)> = HashSet::with_capacity(self.pending.len());
         let dense = self.pending.iter().map(|pending| (pending.scope, &pending.local));
         for (scope, name) in dense.chain(self.sparse.iter().map(|(scope, name)| (*scope, name))) {
@@ -373,15 +385,21 @@ impl<'a> Walk<'a> {
         let root = self.pending.iter().filter(|pending| pending.scope == Walk::ROOT);
         names.taken.extend(root.map(|pending| pending.local.clone()));
         let mut tensors = Vec::with_capacity(self.pending.len());
+        let mut locals = Vec::with_capacity(self.pending.len());
         for pending in self.pending {
             let Pending { scope, local, mut found } = pending;
+            if !self.uses.is_empty() {
+                locals.push((scope.0, local.clone()));
+            }
             found.name = match scope {
                 Walk::ROOT => local,
                 _ => names.free(local, &self.scopes[scope.0]),
             };
             tensors.push(found);
         }
-        Ok((tensors, self.summary))
+        let by_local = locals.iter().enumerate().map(|(idx, (scope, name))| ((*scope, name.as_str()), idx));
+        let codes = self.uses.resolve(&by_local.collect(), &self.around, &tensors);
+        Ok((tensors, codes, self.summary))
     }
 }
 

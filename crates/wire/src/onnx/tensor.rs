@@ -293,13 +293,24 @@ impl Parts {
     }
 }
 
+/// Refuses runs of varints of which it is not known how many numbers each holds: packed ones that follow each other are
+/// one, but others between them stand apart.
+pub(super) fn check_pieces(runs: &[Run]) -> Result<()> {
+    match runs
+        .chunk_by(|a, b| a.tag.is_none() && b.tag.is_none())
+        .filter(|runs| runs[0].tag.is_none())
+        .count()
+    {
+        0 | 1 => Ok(()),
+        n => Err(Error::unsupported("packed numbers in several pieces, and others between them").found(n)),
+    }
+}
+
 /// Refuses runs that cannot hold `n` values. How many packed varints there are only reading them would tell.
 fn check_count(runs: &[Run], values: Values, n: u64) -> Result<()> {
     let (mut least, mut most) = (0u64, 0u64);
-    if values == Values::Varints && runs.len() > 1 && runs.iter().any(|run| run.tag.is_none()) {
-        return Err(
-            Error::unsupported("packed numbers in several pieces").found(format_args!("{}", runs.len()))
-        );
+    if values == Values::Varints {
+        check_pieces(runs)?;
     }
     for run in runs {
         let len = run.end - run.at;

@@ -5,6 +5,8 @@ use modelferry_core::DType;
 use modelferry_core::inputs::{FileId, Inputs, MemInputs};
 use modelferry_core::limits::Limits;
 
+mod coded;
+
 /// A field that holds bytes.
 fn sub(number: u32, bytes: &[u8]) -> Vec<u8> {
     let mut message = Message::default();

@@ -9,6 +9,8 @@ use modelferry_core::plugin::{Answer, Query, Shards};
 use modelferry_wire::onnx::{Document, Fields, attribute, graph as graph_field, model as model_field, node};
 use std::collections::BTreeMap;
 
+mod outside;
+
 /// A program that the writer asks nothing.
 struct Silent(Limits);
 
@@ -19,6 +21,14 @@ impl Host for Silent {
 
     fn ask(&mut self, _: &Model, _: Query) -> Result<Answer> {
         Err(Error::unsupported("nothing to ask"))
+    }
+
+    /// Files of odd numbers lie somewhere else.
+    fn link(&mut self, file: FileId) -> Result<String> {
+        match file.0 % 2 {
+            0 => Ok(format!("sub/{}.safetensors", file.0)),
+            _ => Err(Error::usage("not beside the output")),
+        }
     }
 }
 
