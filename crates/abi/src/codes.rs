@@ -141,6 +141,7 @@ pub const MF_LOSS_UNDERFLOW: u32 = 3;
 pub const MF_LOSS_NON_FINITE: u32 = 4;
 pub const MF_LOSS_FALLBACK: u32 = 5;
 pub const MF_LOSS_TENSOR: u32 = 6;
+pub const MF_LOSS_UNMATCHED: u32 = 17;
 pub const MF_LOSS_NAME: u32 = 7;
 pub const MF_LOSS_TIE_COPIED: u32 = 8;
 pub const MF_LOSS_TIE_DROPPED: u32 = 9;
@@ -296,6 +297,7 @@ const LOSSES: &[(LossKind, u32)] = &[
     (LossKind::NonFinite, MF_LOSS_NON_FINITE),
     (LossKind::Fallback, MF_LOSS_FALLBACK),
     (LossKind::Tensor, MF_LOSS_TENSOR),
+    (LossKind::Unmatched, MF_LOSS_UNMATCHED),
     (LossKind::Name, MF_LOSS_NAME),
     (LossKind::TieCopied, MF_LOSS_TIE_COPIED),
     (LossKind::TieDropped, MF_LOSS_TIE_DROPPED),

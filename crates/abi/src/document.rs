@@ -4,9 +4,11 @@
 //! a JSON parser rounds beyond 2^53; floats are the text of their bits (`"0x7ff8000000000000"`), so NaN and -0 arrive.
 //! What is not UTF-8 is in a blob. Unknown fields are passed over: there are none that this version needs.
 
+use crate::model::lasting;
 use crate::nodes::Blobs;
+use modelferry_core::codes::{Codes, Groups};
 use modelferry_core::expr::Blob;
-use modelferry_core::model::{List, Value, ValueType};
+use modelferry_core::model::{List, Stated, Value, ValueType};
 use modelferry_core::tree::{Global, Instance, Making, Object, ObjectId, Tree};
 use modelferry_core::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -25,10 +27,46 @@ pub(crate) struct Document {
     pub(crate) tree: Option<JsonTree>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<JsonGraph>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) entries: Option<Vec<JsonEntry>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) codes: Vec<JsonCodes>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) checks: Vec<JsonCheck>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) file_digests: Vec<(u32, String)>,
+}
+
+/// An entry of the metadata as it stands in the root file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JsonEntry {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+}
+
+/// A tensor of codes, and what belongs to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct JsonCodes {
+    pub(crate) tensor: usize,
+    pub(crate) operator: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) scale: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) zero_point: Option<usize>,
+    pub(crate) groups: JsonGroups,
+}
+
+/// Which codes share a scale.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum JsonGroups {
+    Tensor,
+    Axis(usize),
+    Blocks { axis: usize, size: u64 },
+    Packed { bits: u64, rows: u64, columns: u64, size: u64 },
+    Unknown,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -344,5 +382,54 @@ impl JsonObject {
             JsonObject::External(idx) => Object::External(at(ids, idx)?),
             JsonObject::Tensor(idx) => Object::Tensor(idx),
         })
+    }
+}
+
+impl JsonEntry {
+    pub(crate) fn of(entry: &Stated) -> JsonEntry {
+        let Stated { key, value, bytes } = entry.clone();
+        JsonEntry { key, value, start: bytes.start, end: bytes.end }
+    }
+
+    pub(crate) fn stated(self) -> Stated {
+        Stated { key: self.key, value: self.value, bytes: self.start..self.end }
+    }
+}
+
+impl JsonCodes {
+    pub(crate) fn of(codes: &Codes) -> JsonCodes {
+        JsonCodes {
+            tensor: codes.tensor,
+            operator: codes.operator.to_owned(),
+            scale: codes.scale,
+            zero_point: codes.zero_point,
+            groups: match codes.groups {
+                Groups::Tensor => JsonGroups::Tensor,
+                Groups::Axis(axis) => JsonGroups::Axis(axis),
+                Groups::Blocks { axis, size } => JsonGroups::Blocks { axis, size },
+                Groups::Packed { bits, rows, columns, size } => {
+                    JsonGroups::Packed { bits, rows, columns, size }
+                }
+                Groups::Unknown => JsonGroups::Unknown,
+            },
+        }
+    }
+
+    pub(crate) fn codes(self) -> Codes {
+        Codes {
+            tensor: self.tensor,
+            operator: lasting(&self.operator),
+            scale: self.scale,
+            zero_point: self.zero_point,
+            groups: match self.groups {
+                JsonGroups::Tensor => Groups::Tensor,
+                JsonGroups::Axis(axis) => Groups::Axis(axis),
+                JsonGroups::Blocks { axis, size } => Groups::Blocks { axis, size },
+                JsonGroups::Packed { bits, rows, columns, size } => {
+                    Groups::Packed { bits, rows, columns, size }
+                }
+                JsonGroups::Unknown => Groups::Unknown,
+            },
+        }
     }
 }

@@ -6,7 +6,8 @@ use crate::nodes::{of_packing, to_packing};
 use crate::raw::{self, zeroed};
 use crate::types::*;
 use modelferry_core::expr::Blob;
-use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Patch, PatchForm, Piece};
+use modelferry_core::inputs::FileId;
+use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Link, Patch, PatchForm, Piece};
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{LayoutRequest, Shards};
 use modelferry_core::{Error, Result};
@@ -23,6 +24,7 @@ struct Held {
     patches: Vec<MfPatch>,
     supersedes: Vec<MfText>,
     notes: Vec<MfText>,
+    links: Vec<MfLink>,
 }
 
 /// Gives a layout away: it is kept until the other side releases it.
@@ -53,7 +55,15 @@ pub fn give(layout: Layout) -> Result<MfLayout> {
     let texts = blobs.iter().map(MfText::of).collect();
     let supersedes = layout.supersedes.iter().map(MfText::of).collect();
     let notes = layout.notes.iter().map(MfText::of).collect();
-    let held = Box::new(Held { layout, blobs, files, pieces, texts, digests, patches, supersedes, notes });
+    let link = |link: &Link| MfLink {
+        path: MfText::of(&link.path),
+        file: link.file.0,
+        n_tensors: link.n_tensors,
+        ..zeroed()
+    };
+    let links = layout.links.iter().map(link).collect();
+    let held =
+        Box::new(Held { layout, blobs, files, pieces, texts, digests, patches, supersedes, notes, links });
     Ok(MfLayout {
         struct_size: size_of::<MfLayout>() as u64,
         files: MfSlice::of(&held.files),
@@ -64,6 +74,7 @@ pub fn give(layout: Layout) -> Result<MfLayout> {
         root: held.layout.root as u64,
         supersedes: MfSlice::of(&held.supersedes),
         notes: MfSlice::of(&held.notes),
+        links: MfSlice::of(&held.links),
         release: Some(release),
         owner: Box::into_raw(held).cast(),
     })
@@ -160,6 +171,12 @@ unsafe fn copied(given: &MfLayout) -> Result<Layout> {
             // SAFETY: promised by the caller.
             texts.push(unsafe { raw::text(text) }?.to_owned());
         }
+    }
+    // SAFETY: promised by the caller.
+    for link in unsafe { raw::items::<MfLink>(given.links) }? {
+        // SAFETY: promised by the caller.
+        let path = unsafe { raw::text(link.path) }?.to_owned();
+        layout.links.push(Link { path, file: FileId(link.file), n_tensors: link.n_tensors });
     }
     Ok(layout)
 }

@@ -1,15 +1,18 @@
 //! Models on their way across: a reader's to the program, and back where one holds another.
 
 use crate::codes::*;
-use crate::document::{self, Document, JsonBinding, JsonCheck, JsonGraph, JsonOrigin, JsonTree, JsonValue};
+use crate::document::{
+    self, Document, JsonBinding, JsonCheck, JsonCodes, JsonEntry, JsonGraph, JsonOrigin, JsonTree, JsonValue,
+};
 use crate::nodes::{self, Blobs, Decoder, Encoded};
 use crate::raw::{self, zeroed};
 use crate::report::{Told, guard};
 use crate::types::*;
+use modelferry_core::codes::Codes;
 use modelferry_core::expr::{Blob, NodeId, SourceAccess};
 use modelferry_core::graph::{Binding, Graph, Origin};
 use modelferry_core::inputs::{FileId, Inputs};
-use modelferry_core::model::{Asset, Check, Claim, FileDigest, Model, PayloadSource};
+use modelferry_core::model::{Asset, Check, Claim, FileDigest, Model, PayloadSource, Stated};
 use modelferry_core::tree::Part;
 use modelferry_core::{DType, Error, Result};
 use std::cell::RefCell;
@@ -129,6 +132,8 @@ pub(crate) struct Described<'a> {
     pub(crate) config: Option<&'a str>,
     pub(crate) tree: Option<&'a modelferry_core::tree::Tree>,
     pub(crate) graph: Option<&'a Graph>,
+    pub(crate) entries: Option<&'a [Stated]>,
+    pub(crate) codes: &'a [Codes],
     pub(crate) checks: &'a [Check],
     pub(crate) file_digests: &'a [FileDigest],
 }
@@ -141,6 +146,8 @@ impl<'a> Described<'a> {
             config: model.config.as_deref(),
             tree: model.tree.as_ref(),
             graph: model.graph.as_ref(),
+            entries: model.entries.as_deref(),
+            codes: &model.codes,
             checks: &model.checks,
             file_digests: &model.file_digests,
         }
@@ -183,6 +190,8 @@ impl Document {
                 nameless: graph.nameless.clone(),
             }
         });
+        document.entries = from.entries.map(|entries| entries.iter().map(JsonEntry::of).collect());
+        document.codes = from.codes.iter().map(JsonCodes::of).collect();
         document.checks = from.checks.iter().map(JsonCheck::of).collect();
         let hex = |digest: &FileDigest| digest.sha1.iter().map(|byte| format!("{byte:02x}")).collect();
         document.file_digests = from.file_digests.iter().map(|digest| (digest.file.0, hex(digest))).collect();
@@ -249,6 +258,8 @@ impl Document {
                 nameless: graph.nameless,
             });
         }
+        model.entries = self.entries.map(|entries| entries.into_iter().map(JsonEntry::stated).collect());
+        model.codes = self.codes.into_iter().map(JsonCodes::codes).collect();
         model.checks = self.checks.into_iter().map(JsonCheck::check).collect();
         for (file, text) in self.file_digests {
             model.file_digests.push(FileDigest { file: FileId(file), sha1: sha1(&text)? });

@@ -24,7 +24,7 @@ macro_rules! plain {
 
 plain! {
     MfText MfSlice MfError MfLoss MfReport MfData MfTensor MfNode MfAsset MfClaim MfModel MfOutFile MfPiece MfDigest
-    MfPatch MfLayout MfOption MfRequest MfQuery MfAnswer MfLimits MfHost MfCall MfReader MfWriter MfPlugin
+    MfPatch MfLink MfLayout MfOption MfRequest MfQuery MfAnswer MfLimits MfHost MfCall MfReader MfWriter MfPlugin
 }
 
 // SAFETY: numbers.

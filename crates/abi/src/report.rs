@@ -130,6 +130,8 @@ unsafe fn loss_of(loss: *const MfLoss) -> Result<Loss> {
     let mut loss = Loss::declared(kind, subject, detail);
     loss.renamed = (!raw.renamed.ptr.is_null()).then_some(renamed);
     loss.asked = raw.is_asked != 0;
+    // SAFETY: promised by the caller.
+    loss.axes = unsafe { raw::bytes(raw.axes) }?.into();
     Ok(loss)
 }
 
@@ -181,6 +183,7 @@ pub unsafe fn tell_losses(report: *const MfReport, losses: &[Loss]) {
             subject: MfText::of(&loss.subject),
             renamed: loss.renamed.as_ref().map_or(MfText::EMPTY, MfText::of),
             detail: MfText::of(&loss.detail),
+            axes: MfText::of(&loss.axes),
         };
         // SAFETY: its own context, and texts that live until it returns.
         unsafe { tell(context, &told) };
@@ -245,6 +248,7 @@ mod tests {
         let losses = vec![
             Loss::renamed("a", "b", "it is too long"),
             Loss::declared(LossKind::Order, "", "sorted").asked(),
+            Loss::turned("w", [1, 0].into()),
         ];
         let found = Told::by(|report| {
             // SAFETY: the report is the call's own.

@@ -79,6 +79,8 @@ pub struct MfLoss {
     pub renamed: MfText,
     /// What became of it, for a person.
     pub detail: MfText,
+    /// Bytes: axis `k` of what is written is axis `axes[k]` of the source's tensor. Empty if they are as they were.
+    pub axes: MfText,
 }
 
 /// Where errors and losses are told. Texts are copied before the call returns.
@@ -280,6 +282,20 @@ pub struct MfPatch {
     pub digest: u64,
 }
 
+/// A file of the source that is part of the output where it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MfLink {
+    /// Its path relative to the output's folder, as [`MfHost::link`] gave it.
+    pub path: MfText,
+    /// Zero.
+    pub reserved: u32,
+    /// The file.
+    pub file: u32,
+    /// Tensors that lie in it.
+    pub n_tensors: u64,
+}
+
 /// Where every output byte comes from.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -306,6 +322,8 @@ pub struct MfLayout {
     pub supersedes: MfSlice,
     /// [`MfText`]: what a person should know of the output although nothing is lost.
     pub notes: MfSlice,
+    /// [`MfLink`].
+    pub links: MfSlice,
 }
 
 /// The value of a declared option.
@@ -480,6 +498,18 @@ pub struct MfHost {
             is_weights: u32,
             request: *const MfRequest,
             layout: *mut MfLayout,
+        ) -> i32,
+    >,
+    /// The path under which the output can speak of a file of the source, relative to the output's folder. Fills at most
+    /// `room` bytes of `out`; `needed` is how many there are.
+    pub link: Option<
+        unsafe extern "C" fn(
+            call: u64,
+            report: *const MfReport,
+            file: u32,
+            out: *mut u8,
+            room: u64,
+            needed: *mut u64,
         ) -> i32,
     >,
 }

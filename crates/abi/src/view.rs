@@ -53,6 +53,8 @@ impl<'a> Shown<'a> {
             config: view.config(),
             tree: view.tree(),
             graph: view.graph(),
+            entries: view.entries(),
+            codes: view.codes(),
             checks: &[],
             file_digests: &[],
         };

@@ -134,6 +134,7 @@ static HOST: MfHost = MfHost {
     ask: Some(ask),
     read_model: Some(read_model),
     layout: Some(lay_out),
+    link: Some(link),
 };
 
 /// Runs `f` with what a call is about, if it is under way.
@@ -335,6 +336,31 @@ unsafe extern "C" fn lay_out(
             unsafe { tell_losses(report, &losses) };
             // SAFETY: the plugin's room.
             unsafe { raw::fill(out, &layout::give(found)?) }
+        })
+    };
+    // SAFETY: the plugin's report.
+    unsafe { guard(report, work) }
+}
+
+unsafe extern "C" fn link(
+    call: u64,
+    report: *const MfReport,
+    file: u32,
+    out: *mut u8,
+    room: u64,
+    needed: *mut u64,
+) -> i32 {
+    let work = || {
+        within(call, |_, about| {
+            let path = about.host(|host| host.link(FileId(file)))?;
+            if needed.is_null() {
+                return Err(Error::plugin("there is no room for a result"));
+            }
+            // SAFETY: the plugin's room, looked at above.
+            unsafe { needed.write(path.len() as u64) };
+            // SAFETY: the plugin's room.
+            fill_some(unsafe { raw::room(out, room) }?, path.as_bytes());
+            Ok(())
         })
     };
     // SAFETY: the plugin's report.

@@ -225,6 +225,19 @@ impl Host for CalledHost<'_> {
         Ok(model)
     }
 
+    fn link(&mut self, file: FileId) -> Result<String> {
+        let link = self.called.host.link.ok_or_else(absent)?;
+        let bytes = self.called.growing(|out| {
+            let (room, mut needed) = (out.len() as u64, 0);
+            // SAFETY: the call is under way, and there is as much room as is said.
+            Told::by(|report| unsafe {
+                link(self.called.call, report, file.0, out.as_mut_ptr(), room, &mut needed)
+            })?;
+            Ok(needed)
+        })?;
+        String::from_utf8(bytes).map_err(|_| Error::plugin("a path that is not UTF-8"))
+    }
+
     fn layout(
         &mut self,
         view: &ModelView<'_>,
