@@ -40,6 +40,40 @@ pub(crate) fn command(registry: &Registry) -> Command {
                 .about("List readers and writers, what they can carry, and their options")
                 .args(common()),
         )
+        .subcommand(plugin())
+}
+
+fn plugin() -> Command {
+    let library = || path("library", "LIBRARY", "The plugin's library");
+    Command::new("plugin")
+        .about("Pin a plugin's library, write the manifest beside one, list those that are named")
+        .after_help(
+            "A plugin that is loaded is code that you trust: it can do what you can do.\n\
+             Only libraries that --plugin or MODELFERRY_PLUGIN_PATH names are loaded, when a format of theirs is used.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("add")
+                .about("Pin the hash of a library: with --locked no other is taken for it")
+                .arg(library())
+                .args(common()),
+        )
+        .subcommand(
+            Command::new("manifest")
+                .about("Load a library, ask it what it is, and write that beside it")
+                .arg(library())
+                .args(common()),
+        )
+        .subcommand(Command::new("list").about("List the libraries that a run may use").args(common()))
+}
+
+/// The names of the program's own options, which no plugin may take.
+pub(crate) fn names() -> BTreeSet<String> {
+    let command = command(&Registry::default());
+    let of =
+        |command: &Command| command.get_arguments().map(|arg| arg.get_id().to_string()).collect::<Vec<_>>();
+    command.get_subcommands().flat_map(of).chain(["help".to_owned(), "version".to_owned()]).collect()
 }
 
 type Declared = [(&'static str, &'static [OptionSpec])];
@@ -156,6 +190,9 @@ fn common() -> Vec<Arg> {
         text("memory", "SIZE", "Buffers for payload, all threads together [default: 32MiB]"),
         text("progress", "HOW", "auto, plain, json, none [default: auto]"),
         flag("quiet", "Print nothing but results asked for and errors").short('q'),
+        named_path("plugin", "PATH", "A plugin's library, or a folder of them, that may be loaded")
+            .action(ArgAction::Append),
+        flag("locked", "Take plugins only if `plugin add` has pinned them"),
     ]
 }
 

@@ -1,13 +1,12 @@
 //! `formats`.
 
-use crate::builtin::ORIGIN;
 use crate::output;
+use crate::plugins::{Plugins, Side};
 use crate::session::Session;
-use crate::text::plural;
+use crate::text::{plural, printable};
 use modelferry_convert::json::{self, Object};
 use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::{Carries, MetadataForm, Place, ReaderInfo, WriterInfo};
-use modelferry_core::registry::Registry;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -15,13 +14,14 @@ use std::io::{self, Write};
 /// Runs the command and returns its exit code.
 pub(crate) fn run(session: &Session<'_>) -> i32 {
     let printed = output::stdout(|out| match session.is_json {
-        true => write_json(session.registry, out),
-        false => write_table(session.registry, out),
+        true => write_json(session.plugins, out),
+        false => write_table(session.plugins, out),
     });
     printed.map_or_else(|error| session.fail("formats", &error), |()| 0)
 }
 
-fn write_table(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
+fn write_table(plugins: &Plugins, out: &mut dyn Write) -> io::Result<()> {
+    let registry = &plugins.registry;
     let mut formats: BTreeMap<&str, (Option<&ReaderInfo>, Option<&WriterInfo>)> = BTreeMap::new();
     for reader in registry.readers() {
         formats.entry(reader.info().format).or_default().0 = Some(reader.info());
@@ -37,7 +37,7 @@ fn write_table(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
         };
         let about = writer.map(|info| info.about).or(reader.map(|info| info.about)).unwrap_or_default();
         writeln!(out, "{format}: {about}")?;
-        writeln!(out, "  does        {what} ({ORIGIN})")?;
+        writeln!(out, "  does        {what} ({})", printable(&origins(plugins, format, (*reader, *writer))))?;
         let mut extensions: Vec<&str> = vec![];
         let declared = reader.map_or(&[][..], |info| info.extensions);
         for extension in declared.iter().chain(writer.map_or(&[][..], |info| info.extensions)) {
@@ -91,6 +91,16 @@ fn write_table(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
+/// Where reader and writer come from, once if that is one place.
+fn origins(plugins: &Plugins, format: &str, halves: (Option<&ReaderInfo>, Option<&WriterInfo>)) -> String {
+    let reader = halves.0.map(|_| plugins.origin(format, Side::Reader));
+    let writer = halves.1.map(|_| plugins.origin(format, Side::Writer));
+    match (reader, writer) {
+        (Some(reader), Some(writer)) if reader != writer => format!("{reader}, {writer}"),
+        (reader, writer) => reader.or(writer).unwrap_or_default(),
+    }
+}
+
 fn or_nothing(names: &[&str]) -> String {
     if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
 }
@@ -117,14 +127,15 @@ fn values(spec: &OptionSpec) -> String {
     }
 }
 
-fn write_json(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
+fn write_json(plugins: &Plugins, out: &mut dyn Write) -> io::Result<()> {
+    let registry = &plugins.registry;
     let mut object = Object::begin(out)?;
     json::head(&mut object, "formats", None)?;
     let reader = |info: &ReaderInfo| {
         json!({
             "format": info.format,
             "about": info.about,
-            "origin": ORIGIN,
+            "origin": plugins.origin(info.format, Side::Reader),
             "folder": info.place == Place::Folder,
             "extensions": info.extensions,
             "options": options(info.options),
@@ -137,7 +148,7 @@ fn write_json(registry: &Registry, out: &mut dyn Write) -> io::Result<()> {
         json!({
             "format": info.format,
             "about": info.about,
-            "origin": ORIGIN,
+            "origin": plugins.origin(info.format, Side::Writer),
             "folder": info.place == Place::Folder,
             "extensions": info.extensions,
             "dtypes": info.dtypes.iter().map(ToString::to_string).collect::<Vec<_>>(),

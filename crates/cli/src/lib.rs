@@ -14,6 +14,7 @@ mod edit;
 mod formats;
 mod inspect;
 mod output;
+mod plugins;
 mod progress;
 mod session;
 mod signals;
@@ -22,6 +23,7 @@ mod verify;
 
 use modelferry_convert::json::Failure;
 use modelferry_core::Error;
+use plugins::Plugins;
 use session::Session;
 use std::ffi::OsString;
 
@@ -36,13 +38,16 @@ pub fn commands() -> Vec<(String, String)> {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
     signals::survive_file_size_limit();
     let args: Vec<OsString> = args.into_iter().collect();
-    let registry = builtin::registry();
-    let matches = match args::command(&registry).try_get_matches_from(&args) {
+    let plugins = match Plugins::find(&args) {
+        Ok(plugins) => plugins,
+        Err(error) => return before_command(&args, &error),
+    };
+    let matches = match args::command(&plugins.registry).try_get_matches_from(&args) {
         Ok(matches) => matches,
         Err(error) => return no_command(&args, &error),
     };
     let Some((name, matches)) = matches.subcommand() else { return 0 };
-    let session = match Session::new(&registry, matches) {
+    let session = match Session::new(&plugins, matches) {
         Ok(session) => session,
         Err(error) => {
             let failure = Failure { error: &error, code: error.kind().exit_code() };
@@ -55,6 +60,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         "diff" => diff::run(&session, matches),
         "verify" => verify::run(&session, matches),
         "edit" => edit::run(&session, matches),
+        "plugin" => plugins::run(&session, matches),
         _ => formats::run(&session),
     }
 }
@@ -74,11 +80,13 @@ fn no_command(args: &[OsString], error: &clap::Error) -> i32 {
             output::stderr(&rendered);
             2
         }
-        _ => {
-            let error = Error::usage(text::clap_line(&rendered));
-            let is_json = args.iter().any(|arg| arg == "--json");
-            let command = args.get(1).map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
-            output::fail(&command, Failure { error: &error, code: 2 }, is_json)
-        }
+        _ => before_command(args, &Error::usage(text::clap_line(&rendered))),
     }
+}
+
+/// What went wrong before it was known which command was meant.
+fn before_command(args: &[OsString], error: &Error) -> i32 {
+    let is_json = args.iter().any(|arg| arg == "--json");
+    let command = args.get(1).map(|arg| arg.to_string_lossy().into_owned()).unwrap_or_default();
+    output::fail(&command, Failure { error, code: error.kind().exit_code() }, is_json)
 }

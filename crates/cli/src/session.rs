@@ -2,6 +2,7 @@
 
 use crate::args;
 use crate::output;
+use crate::plugins::Plugins;
 use crate::progress::{Mode, Watcher};
 use clap::ArgMatches;
 use modelferry_convert::Context;
@@ -14,8 +15,10 @@ use std::sync::Arc;
 
 /// One run of one command.
 pub(crate) struct Session<'a> {
-    /// The plugins.
+    /// Readers and writers, built in or not.
     pub(crate) registry: &'a Registry,
+    /// Where they come from.
+    pub(crate) plugins: &'a Plugins,
     /// Threads, memory, limits.
     pub(crate) settings: Settings,
     /// Cancellation and progress.
@@ -32,7 +35,7 @@ const MIN_MEMORY: u64 = 1 << 20;
 
 impl<'a> Session<'a> {
     /// Reads the options that every command has.
-    pub(crate) fn new(registry: &'a Registry, matches: &ArgMatches) -> Result<Session<'a>> {
+    pub(crate) fn new(plugins: &'a Plugins, matches: &ArgMatches) -> Result<Session<'a>> {
         let mut settings = Settings::default();
         if let Some(threads) = args::get(matches, "threads") {
             let expected = "a whole number from 1 on";
@@ -53,7 +56,8 @@ impl<'a> Session<'a> {
             [("auto", Mode::Auto), ("plain", Mode::Plain), ("json", Mode::Json), ("none", Mode::None)];
         let progress = args::choice("progress", progress, &choices)?;
         Ok(Session {
-            registry,
+            registry: &plugins.registry,
+            plugins,
             settings,
             control: Arc::new(Control::new()),
             is_json: matches.get_flag("json"),
