@@ -75,6 +75,13 @@ pub(super) fn family(name: &str) -> (Family, Form) {
         return (Family { stem, extension }, Form::Index);
     }
     let (stem, extension) = split(name);
+    // External data of ONNX, as transformers.js counts its files: model.onnx_data, model.onnx_data_1.
+    if let Some((model, number)) = extension.as_ref().and_then(|extension| extension.split_once("_data"))
+        && !model.is_empty()
+        && (number.is_empty() || number.strip_prefix('_').is_some_and(|n| n.parse::<u32>().is_ok()))
+    {
+        return (Family { stem, extension: Some(model.to_owned()) }, Form::Shard);
+    }
     // huggingface_hub and gguf-split both write five digits, more only where five do not do.
     let is_count = |text: &str| text.len() >= 5 && text.bytes().all(|byte| byte.is_ascii_digit());
     let shard = stem.rsplit_once("-of-").and_then(|(rest, total)| {
@@ -134,6 +141,12 @@ mod tests {
             ["model-1-of-2.safetensors", "model2.safetensors", "model.bin", "my-model.safetensors"]
         {
             assert_ne!(family(stranger).0, family("model.safetensors").0, "{stranger}");
+        }
+        for data in ["m.onnx_data", "m.onnx_data_1"] {
+            assert_eq!(family(data), (family("m.onnx").0, Form::Shard), "{data}");
+        }
+        for stranger in ["m.onnx_data_x", "m._data", "m.onnx_dat", "m.onnx_database"] {
+            assert_ne!(family(stranger).0, family("m.onnx").0, "{stranger}");
         }
         assert_eq!(family(".index.json").1, Form::Single);
         assert_eq!(family("-00001-of-00002.x").1, Form::Single);
