@@ -1,10 +1,12 @@
 //! Models on their way across: a reader's to the program, and back where one holds another.
 
+use crate::author::host::Called;
+use crate::calls::Call;
 use crate::codes::*;
 use crate::document::{self, Document, JsonBinding, JsonCheck, JsonGraph, JsonOrigin, JsonTree, JsonValue};
 use crate::nodes::{self, Blobs, Decoder, Encoded};
 use crate::raw::{self, zeroed};
-use crate::report::{Told, guard};
+use crate::report::{Told, caught, guard, report_of};
 use crate::types::*;
 use modelferry_core::expr::{Blob, NodeId, SourceAccess};
 use modelferry_core::graph::{Binding, Graph, Origin};
@@ -86,17 +88,18 @@ pub fn give(model: Model) -> Result<MfModel> {
 unsafe extern "C" fn release(owner: *mut c_void) {
     // SAFETY: it comes from `give`, and is released once. Dropping runs no code of a plugin's but its sources', of
     // which a panic must not leave.
-    let held = unsafe { Box::from_raw(owner.cast::<Held>()) };
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        // Named, so that it is plain what lives until here.
-        drop(held.blobs);
-        drop(held.model);
-    }));
+    let mut held = unsafe { Box::from_raw(owner.cast::<Held>()) };
+    // Each by itself: a panic while another unwinds would be the end.
+    for source in std::mem::take(&mut held.model.sources) {
+        let _ = caught(|| drop(source));
+    }
+    // Named, so that it is plain what lives until here.
+    drop(held.blobs);
 }
 
 unsafe extern "C" fn read_at(
     owner: *mut c_void,
-    report: *const MfReport,
+    call: *const MfCall,
     source: u64,
     token: u64,
     offset: u64,
@@ -105,21 +108,33 @@ unsafe extern "C" fn read_at(
 ) -> i32 {
     // SAFETY: it comes from `give`, and is not released yet. Nothing of it changes.
     let held = unsafe { &*owner.cast::<Held>() };
-    // SAFETY: the room and the report are the caller's.
-    unsafe { guard(report, || fill_from(&held.model.sources, source, token, offset, raw::room(out, len)?)) }
+    // SAFETY: the call and the room are the caller's.
+    unsafe { filled(call, &held.model.sources, source, token, offset, out, len) }
 }
 
-fn fill_from(
+/// Fills the room that the other side has made.
+///
+/// # Safety
+///
+/// The call is null or the other side's, and under way; the room is what it says.
+unsafe fn filled(
+    call: *const MfCall,
     sources: &[Arc<dyn PayloadSource>],
     source: u64,
     token: u64,
     offset: u64,
-    out: &mut [u8],
-) -> Result<()> {
-    let found = usize::try_from(source).ok().and_then(|idx| sources.get(idx));
-    found
-        .ok_or_else(|| Error::plugin("a source that is not there").found(source))?
-        .read_at(token, offset, out)
+    out: *mut u8,
+    len: u64,
+) -> i32 {
+    let work = || {
+        // SAFETY: promised by the caller.
+        let (called, out) = unsafe { (Called::new(call)?, raw::room(out, len)?) };
+        let found = usize::try_from(source).ok().and_then(|idx| sources.get(idx));
+        let found = found.ok_or_else(|| Error::plugin("a source that is not there").found(source))?;
+        found.read_at(&called, token, offset, out)
+    };
+    // SAFETY: promised by the caller.
+    unsafe { guard(report_of(call), work) }
 }
 
 /// The parts of a model that cross as JSON.
@@ -339,13 +354,16 @@ struct ForeignSource {
 }
 
 impl PayloadSource for ForeignSource {
-    fn read_at(&self, token: u64, offset: u64, out: &mut [u8]) -> Result<()> {
+    fn read_at(&self, inputs: &dyn Inputs, token: u64, offset: u64, out: &mut [u8]) -> Result<()> {
         let model = &self.foreign.0;
         let read =
             model.read_at.ok_or_else(|| Error::plugin("a model has no function for the bytes it makes"))?;
-        // SAFETY: its own owner, which is not released yet, and as much room as is said.
-        Told::by(|report| unsafe {
-            read(model.owner, report, self.source, token, offset, out.as_mut_ptr(), out.len() as u64)
+        Call::make(inputs, None, None, |call| {
+            let (out, len) = (out.as_mut_ptr(), out.len() as u64);
+            // SAFETY: its own owner, which is not released yet, and as much room as is said.
+            Told::by(|report| unsafe {
+                read(model.owner, &call(report), self.source, token, offset, out, len)
+            })
         })?;
         Ok(())
     }
@@ -533,7 +551,7 @@ impl<'a> Asked<'a> {
 
 unsafe extern "C" fn read_asked(
     owner: *mut c_void,
-    report: *const MfReport,
+    call: *const MfCall,
     source: u64,
     token: u64,
     offset: u64,
@@ -542,6 +560,6 @@ unsafe extern "C" fn read_asked(
 ) -> i32 {
     // SAFETY: it comes from `Asked::model`, and the question is not answered yet.
     let asked = unsafe { &*owner.cast::<Asked<'_>>() };
-    // SAFETY: the room and the report are the caller's.
-    unsafe { guard(report, || fill_from(asked.sources, source, token, offset, raw::room(out, len)?)) }
+    // SAFETY: the call and the room are the caller's.
+    unsafe { filled(call, asked.sources, source, token, offset, out, len) }
 }

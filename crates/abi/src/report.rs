@@ -5,7 +5,6 @@ use crate::raw;
 use crate::types::*;
 use modelferry_core::loss::Loss;
 use modelferry_core::{Error, Result};
-use std::any::Any;
 use std::ffi::c_void;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -187,26 +186,47 @@ pub unsafe fn tell_losses(report: *const MfReport, losses: &[Loss]) {
     }
 }
 
+/// Where a call tells, if it is one.
+///
+/// # Safety
+///
+/// The call is null or the other side's, and under way.
+pub(crate) unsafe fn report_of(call: *const MfCall) -> *const MfReport {
+    // SAFETY: promised by the caller.
+    unsafe { raw::sized(call) }.map_or(std::ptr::null(), |call| call.report)
+}
+
 /// Runs what answers a call of the other side. An error is told and so is a panic: neither may leave by itself.
 ///
 /// # Safety
 ///
 /// `report` is null or what the other side passed to the call that is under way.
 pub unsafe fn guard(report: *const MfReport, work: impl FnOnce() -> Result<()>) -> i32 {
-    let error = match catch_unwind(AssertUnwindSafe(work)) {
+    let error = match caught(work) {
         Ok(Ok(())) => return codes::MF_OK,
-        Ok(Err(error)) => error,
-        Err(panic) => Error::plugin("a panic").found(said(&*panic)),
+        Ok(Err(error)) | Err(error) => error,
     };
     // SAFETY: promised by the caller. Telling runs no code that panics.
     unsafe { tell(report, &error) };
     codes::MF_FAILED
 }
 
-/// What a panic said.
-pub fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "nothing".to_owned())
+/// What `work` gives, or the error that a panic of it is.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let said = match panic.downcast::<&str>() {
+            Ok(text) => (*text).to_owned(),
+            Err(panic) => match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(odd) => {
+                    // What is thrown may panic itself when it is dropped.
+                    std::mem::forget(odd);
+                    "nothing".to_owned()
+                }
+            },
+        };
+        Error::plugin("a panic").found(said)
+    })
 }
 
 #[cfg(test)]

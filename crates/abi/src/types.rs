@@ -193,11 +193,12 @@ pub struct MfModel {
     /// Frees what the model points at. Called once, when nothing of it is needed any more; may be null.
     pub release: Option<unsafe extern "C" fn(owner: *mut c_void)>,
     /// Fills `out` with bytes that only the maker can make: `len` of them from `offset` on of the sequence `token` of
-    /// `source` (0 unless a node says otherwise). Called from several threads, and twice for the same range.
+    /// `source` (0 unless a node says otherwise), out of the files that the model was read from, which `call` gives.
+    /// Called from several threads, and twice for the same range.
     pub read_at: Option<
         unsafe extern "C" fn(
             owner: *mut c_void,
-            report: *const MfReport,
+            call: *const MfCall,
             source: u64,
             token: u64,
             offset: u64,

@@ -1,7 +1,8 @@
 //! The header is generated from the Rust types, and the one in the repository is that one.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
@@ -23,13 +24,29 @@ const START: &str = "\
  */
 ";
 
+/// The names of the types that cross.
+fn structs() -> impl Iterator<Item = &'static str> {
+    let after = |line: &'static str| line.strip_prefix("pub struct ").or(line.strip_prefix("pub type "));
+    let name = |line: &'static str| line.split([' ', '=']).next().unwrap_or_default();
+    include_str!("../src/types.rs").lines().filter_map(after).map(name)
+}
+
 fn generated() -> String {
     let config = cbindgen::Config {
         language: cbindgen::Language::C,
         header: Some(START.trim_end().to_owned()),
         include_guard: Some("MODELFERRY_PLUGIN_H".to_owned()),
         no_includes: true,
-        sys_includes: vec!["stdint.h".to_owned()],
+        sys_includes: ["stddef.h", "stdint.h", "string.h"].map(str::to_owned).to_vec(),
+        // No function of ours mentions them: the one function is the library's.
+        export: cbindgen::ExportConfig {
+            include: structs().map(str::to_owned).collect(),
+            ..cbindgen::ExportConfig::default()
+        },
+        // They speak of each other.
+        after_includes: Some(
+            structs().filter(|name| *name != "MfEntry").map(|name| format!("\nstruct {name};")).collect(),
+        ),
         cpp_compat: true,
         style: cbindgen::Style::Tag,
         documentation_style: cbindgen::DocumentationStyle::C99,
@@ -46,7 +63,11 @@ fn generated() -> String {
         .generate()
         .expect("the types can be said in C")
         .write(&mut text);
-    String::from_utf8(text).expect("a header is text")
+    // Links of the documentation are names in C.
+    let text = String::from_utf8(text).expect("a header is text");
+    let text = text.replace("[`", "`").replace("`]", "`").replace("::", ".");
+    let (body, end) = text.rsplit_once("#endif").expect("it is guarded");
+    format!("{body}{}\n\n#endif{end}", include_str!("../src/helpers.h").trim())
 }
 
 #[test]
@@ -62,9 +83,11 @@ fn the_header_is_what_the_types_say() {
 
 #[test]
 fn the_header_is_c_and_cpp() {
-    let header = folder().join("include/modelferry_plugin.h");
+    let header = "#include \"modelferry_plugin.h\"\n#include \"modelferry_plugin.h\"\n\
+        uint64_t first(const struct MfSlice *slice);\n\
+        uint64_t first(const struct MfSlice *slice) { return *(const uint64_t *)mf_at(slice, 0); }\n";
     for (language, standard) in [("c", "c11"), ("c++", "c++17")] {
-        let done = Command::new("cc")
+        let mut compiler = Command::new("cc")
             .args([
                 "-x",
                 language,
@@ -74,10 +97,16 @@ fn the_header_is_c_and_cpp() {
                 "-Wpedantic",
                 "-Werror",
                 "-fsyntax-only",
+                "-I",
             ])
-            .arg(&header)
-            .output()
+            .arg(folder().join("include"))
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        compiler.stdin.take().unwrap().write_all(header.as_bytes()).unwrap();
+        let done = compiler.wait_with_output().unwrap();
         assert!(done.status.success(), "{language}: {}", String::from_utf8_lossy(&done.stderr));
     }
 }

@@ -8,7 +8,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::expr::{Arena, NodeId, Op, volume};
 use crate::graph::{Binding, Graph};
-use crate::inputs::FileId;
+use crate::inputs::{FileId, Inputs};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::tree::{Object, Tree};
@@ -123,9 +123,9 @@ pub struct Check {
 
 /// Bytes that only a plugin can make.
 pub trait PayloadSource: Send + Sync {
-    /// Fills `out` with the bytes of sequence `token` from `offset` on. Positioned and pure: the engine calls it from
-    /// several threads, and twice for the same range.
-    fn read_at(&self, token: u64, offset: u64, out: &mut [u8]) -> Result<()>;
+    /// Fills `out` with the bytes of sequence `token` from `offset` on, out of the files that the model was read from.
+    /// Positioned and pure: the engine calls it from several threads, and twice for the same range.
+    fn read_at(&self, inputs: &dyn Inputs, token: u64, offset: u64, out: &mut [u8]) -> Result<()>;
 }
 
 impl Model {

@@ -1,6 +1,6 @@
 //! A reader or writer of a library as core knows readers and writers.
 
-use crate::calls::{Call, no_files};
+use modelferry_abi::calls::{Call, no_files};
 use modelferry_abi::codes::*;
 use modelferry_abi::info::{ReaderText, WriterText, parse};
 use modelferry_abi::raw::{self, zeroed};

@@ -14,7 +14,7 @@ use modelferry_core::plugin::{Answer, Host, LayoutRequest, Query};
 use modelferry_core::{Error, Result};
 
 /// A call of the program's: its files.
-pub(super) struct Called {
+pub(crate) struct Called {
     host: MfHost,
     call: u64,
     report: *const MfReport,
@@ -35,7 +35,7 @@ impl Called {
     /// # Safety
     ///
     /// The call is null or the program's, and under way for as long as the result lives.
-    pub(super) unsafe fn new(call: *const MfCall) -> Result<Called> {
+    pub(crate) unsafe fn new(call: *const MfCall) -> Result<Called> {
         // SAFETY: promised by the caller.
         let call = unsafe { raw::sized(call) }?;
         // SAFETY: promised by the caller.
