@@ -26,6 +26,14 @@ static inline int mf_is(struct MfText text, const char *other) {
     return text.len == strlen(other) && (text.len == 0 || memcmp(text.ptr, other, (size_t)text.len) == 0);
 }
 
+/* The little-endian number in `n` bytes, at most 8. */
+static inline uint64_t mf_number(const uint8_t *bytes, int n) {
+    uint64_t found = 0;
+    while (n > 0)
+        found = found << 8 | bytes[--n];
+    return found;
+}
+
 /* Element `idx` of an array that the program made: its elements may be longer than this header knows. */
 static inline const void *mf_at(const struct MfSlice *slice, uint64_t idx) {
     return (const uint8_t *)slice->ptr + idx * slice->stride;
@@ -48,6 +56,23 @@ static inline int32_t mf_fail(const struct MfReport *report, uint32_t kind, cons
     error.kind = kind;
     error.what = mf_text(what);
     report->error(report->context, &error);
+    return MF_FAILED;
+}
+
+/* The same for a file that breaks the rules of its format, from byte `offset` on. */
+static inline int32_t mf_malformed(const struct MfCall *call, uint32_t file, uint64_t offset, const char *what) {
+    uint8_t name[1024];
+    uint64_t len = call->host->name(call->call, file, name, sizeof name);
+    struct MfError error;
+    memset(&error, 0, sizeof error);
+    error.struct_size = sizeof error;
+    error.kind = MF_ERROR_MALFORMED;
+    error.what = mf_text(what);
+    error.file.ptr = name;
+    error.file.len = len < sizeof name ? len : sizeof name;
+    error.has_offset = 1;
+    error.offset = offset;
+    call->report->error(call->report->context, &error);
     return MF_FAILED;
 }
 
