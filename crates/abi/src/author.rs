@@ -53,7 +53,8 @@ macro_rules! export_plugin {
                     &[$($(&$writer),+)?],
                 )
             };
-            TABLES.get_or_init(make).plugin()
+            let tables = || TABLES.get_or_init(make).plugin();
+            $crate::report::caught(tables).unwrap_or(::std::ptr::null())
         }
     };
 }

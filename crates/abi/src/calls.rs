@@ -26,6 +26,7 @@ struct About {
     host: Option<Mutex<*mut dyn Host>>,
     /// What a writer was given.
     view: Option<*const ModelView<'static>>,
+    limits: Limits,
 }
 
 // SAFETY: inputs and views are `Sync`; a host is behind a lock. That they live as long as the call is seen to by `Call`.
@@ -68,6 +69,7 @@ impl Call {
                     ))
                 }),
                 view: view.map(|view| std::ptr::from_ref(view).cast()),
+                limits: limits.clone(),
             }
         };
         let (number, slot) = (NEXT.fetch_add(1, Ordering::Relaxed), Arc::new(RwLock::new(Some(about))));
@@ -276,7 +278,7 @@ unsafe extern "C" fn ask(
         within(call, |inputs, about| {
             // SAFETY: the plugin's structs, which stay until this returns.
             let (query, (model, ids)) =
-                unsafe { (raw::sized(query)?, model::borrow(raw::sized(model)?, inputs)?) };
+                unsafe { (raw::sized(query)?, model::borrow(raw::sized(model)?, inputs, &about.limits)?) };
             let query = to_query(&query, &ids)?;
             let (mut count, mut number) = (0, 0.0);
             match about.host(|host| host.ask(&model, query))? {

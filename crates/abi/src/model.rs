@@ -11,6 +11,7 @@ use crate::types::*;
 use modelferry_core::expr::{Blob, NodeId, SourceAccess};
 use modelferry_core::graph::{Binding, Graph, Origin};
 use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::limits::Limits;
 use modelferry_core::model::{Asset, Check, Claim, FileDigest, Model, PayloadSource};
 use modelferry_core::tree::Part;
 use modelferry_core::{DType, Error, Result};
@@ -358,7 +359,7 @@ impl PayloadSource for ForeignSource {
         let model = &self.foreign.0;
         let read =
             model.read_at.ok_or_else(|| Error::plugin("a model has no function for the bytes it makes"))?;
-        Call::make(inputs, None, None, |call| {
+        let _ = Call::make(inputs, None, None, |call| {
             let (out, len) = (out.as_mut_ptr(), out.len() as u64);
             // SAFETY: its own owner, which is not released yet, and as much room as is said.
             Told::by(|report| unsafe {
@@ -385,16 +386,19 @@ pub(crate) unsafe fn blobs(slice: MfSlice) -> Result<Vec<Blob>> {
 /// # Safety
 ///
 /// All that it points at is what it says, until it is released.
-pub unsafe fn take(given: MfModel, inputs: &dyn Inputs) -> Result<Model> {
+pub unsafe fn take(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<Model> {
     // SAFETY: promised by the caller.
-    Ok(unsafe { taken(given, inputs) }?.0)
+    Ok(unsafe { taken(given, inputs, limits) }?.0)
 }
 
 /// # Safety
 ///
 /// As for [`take`].
-unsafe fn taken(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeId>)> {
+unsafe fn taken(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<(Model, Vec<NodeId>)> {
     let foreign = Arc::new(Foreign(given));
+    // Before any of them is looked at.
+    Limits::check("too many tensors", given.tensors.len, limits.tensors)?;
+    Limits::check("too many expression nodes", given.nodes.len, limits.nodes)?;
     let known: RefCell<HashMap<FileId, Option<u64>>> = RefCell::default();
     let file_len = |file: FileId| {
         let look = || {
@@ -425,7 +429,7 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeI
     let mut found = Vec::with_capacity(tensors.len());
     for tensor in &tensors {
         // SAFETY: promised by the caller.
-        found.push(unsafe { decoder.tensor(tensor, &ids) }?);
+        found.push(unsafe { decoder.tensor(tensor, &ids, limits) }?);
     }
     // SAFETY: promised by the caller.
     for asset in unsafe { raw::items::<MfAsset>(raw.assets) }? {
@@ -457,9 +461,9 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeI
 /// # Safety
 ///
 /// All that it points at is what it says, for as long as the result lives.
-pub unsafe fn borrow(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeId>)> {
+pub unsafe fn borrow(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<(Model, Vec<NodeId>)> {
     // SAFETY: promised by the caller.
-    unsafe { taken(MfModel { release: None, ..given }, inputs) }
+    unsafe { taken(MfModel { release: None, ..given }, inputs, limits) }
 }
 
 fn node(ids: &[NodeId], idx: u64) -> Result<NodeId> {
@@ -475,7 +479,10 @@ impl Decoder<'_> {
         &mut self,
         tensor: &MfTensor,
         ids: &[NodeId],
+        limits: &Limits,
     ) -> Result<(String, DType, Vec<u64>, NodeId)> {
+        Limits::check("too many dimensions", tensor.rank, limits.rank as u64)?;
+        Limits::check("a tensor's name is too long", tensor.name.len, limits.name_bytes as u64)?;
         // SAFETY: promised by the caller.
         let (name, shape) =
             unsafe { (raw::text(tensor.name)?.to_owned(), raw::numbers(tensor.shape, tensor.rank)?) };

@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a call of the other side told.
 #[derive(Debug, Default)]
+#[must_use]
 pub struct Told {
     error: Option<Error>,
     losses: Vec<Loss>,
@@ -19,8 +20,8 @@ pub struct Told {
 }
 
 impl Told {
-    /// Makes a call that is given a place to tell, and gives what it told: its losses, or its error.
-    pub fn by(call: impl FnOnce(*const MfReport) -> i32) -> Result<Vec<Loss>> {
+    /// Makes a call that is given a place to tell, and gives what it told, or its error.
+    pub fn by(call: impl FnOnce(*const MfReport) -> i32) -> Result<Told> {
         let mut told = Told::default();
         let report = MfReport {
             struct_size: size_of::<MfReport>() as u64,
@@ -34,7 +35,14 @@ impl Told {
                 .error
                 .unwrap_or_else(|| Error::plugin("a plugin failed without saying why").found(status)));
         }
-        told.nonsense.map_or(Ok(told.losses), Err)
+        Ok(told)
+    }
+
+    /// The losses. To be asked for once what the call has given is in safe hands.
+    ///
+    /// Errors: one of them cannot be understood.
+    pub fn losses(self) -> Result<Vec<Loss>> {
+        self.nonsense.map_or(Ok(self.losses), Err)
     }
 }
 
@@ -212,7 +220,7 @@ pub unsafe fn guard(report: *const MfReport, work: impl FnOnce() -> Result<()>) 
 }
 
 /// What `work` gives, or the error that a panic of it is.
-pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T> {
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
         let said = match panic.downcast::<&str>() {
             Ok(text) => (*text).to_owned(),
@@ -271,7 +279,7 @@ mod tests {
             unsafe { tell_losses(report, &losses) };
             codes::MF_OK
         });
-        assert_eq!(found.unwrap(), losses);
+        assert_eq!(found.unwrap().losses().unwrap(), losses);
         // SAFETY: the report is the call's own.
         let found = Told::by(|report| unsafe { guard(report, || panic!("at {}", 3)) }).unwrap_err();
         assert_eq!(found.to_string(), "a panic, found at 3");
@@ -284,7 +292,7 @@ mod tests {
             unsafe { report.loss.unwrap()(report.context, &odd) };
             codes::MF_OK
         });
-        assert!(found.is_err());
+        assert!(found.unwrap().losses().is_err());
         // SAFETY: nowhere to tell is no harm.
         assert_eq!(unsafe { guard(std::ptr::null(), || Err(Error::target("x"))) }, codes::MF_FAILED);
     }

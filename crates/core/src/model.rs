@@ -199,6 +199,11 @@ impl Model {
             if !graph.bindings.iter().all(fits) || !graph.bindings.is_sorted_by_key(|binding| binding.at) {
                 return Err(Error::malformed("the graph has places for tensors that are not there"));
             }
+            let mut named =
+                graph.origins.iter().map(|origin| origin.tensor).chain(graph.nameless.iter().copied());
+            if let Some(idx) = named.find(|idx| *idx >= self.tensors.len()) {
+                return Err(Error::malformed("the graph speaks of a tensor that is not there").found(idx));
+            }
         }
         for group in &self.ties {
             let first = group.first().and_then(|&idx| self.tensors.get(idx));

@@ -96,7 +96,7 @@ impl Inputs for Called {
         let open = self.host.open.ok_or_else(absent)?;
         let mut file = MF_NO_FILE;
         // SAFETY: the call is under way, the text is borrowed for it.
-        Told::by(|report| unsafe { open(self.call, report, MfText::of(relative), &mut file) })?;
+        let _ = Told::by(|report| unsafe { open(self.call, report, MfText::of(relative), &mut file) })?;
         Ok(FileId(file))
     }
 
@@ -112,7 +112,7 @@ impl Inputs for Called {
         let bytes = self.growing(|out| {
             let (room, mut needed) = (out.len() as u64, 0);
             // SAFETY: the call is under way, and there is as much room as is said.
-            Told::by(|report| unsafe {
+            let _ = Told::by(|report| unsafe {
                 list(self.call, report, MfText::of(folder), out.as_mut_ptr(), room, &mut needed)
             })?;
             Ok(needed)
@@ -139,7 +139,7 @@ impl Inputs for Called {
         let read = self.host.read_at.ok_or_else(absent)?;
         let len = out.len() as u64;
         // SAFETY: the call is under way, and there is as much room as is said.
-        Told::by(|report| unsafe { read(self.call, report, file.0, offset, out.as_mut_ptr(), len) })?;
+        let _ = Told::by(|report| unsafe { read(self.call, report, file.0, offset, out.as_mut_ptr(), len) })?;
         Ok(())
     }
 }
@@ -190,7 +190,7 @@ impl Host for CalledHost<'_> {
         let mut put = |out: &mut [u8]| {
             let room = out.len() as u64;
             // SAFETY: as above.
-            Told::by(|report| unsafe {
+            let _ = Told::by(|report| unsafe {
                 ask(self.called.call, report, &given, &raw, out.as_mut_ptr(), room, &mut answer)
             })?;
             Ok(answer.count)
@@ -218,10 +218,10 @@ impl Host for CalledHost<'_> {
         let read = self.called.host.read_model.ok_or_else(absent)?;
         let mut found = MfModel { struct_size: size_of::<MfModel>() as u64, ..zeroed() };
         // SAFETY: the call is under way, and there is room for a model.
-        let losses = Told::by(|report| unsafe { read(self.called.call, report, root.0, &mut found) })?;
+        let told = Told::by(|report| unsafe { read(self.called.call, report, root.0, &mut found) })?;
         // SAFETY: what the program has filled is what it says.
-        let mut model = unsafe { model::take(found, self.called) }?;
-        model.losses = losses;
+        let mut model = unsafe { model::take(found, self.called, self.called.limits()) }?;
+        model.losses = told.losses()?;
         Ok(model)
     }
 
@@ -237,10 +237,10 @@ impl Host for CalledHost<'_> {
         let mut found = MfLayout { struct_size: size_of::<MfLayout>() as u64, ..zeroed() };
         let (format, is_weights) = (MfText::of(format), u32::from(view.is_weights()));
         // SAFETY: the call is under way; all that is passed lives until it returns, and there is room for a layout.
-        let losses = Told::by(|report| unsafe {
+        let told = Told::by(|report| unsafe {
             lay_out(self.called.call, report, format, is_weights, &request, &mut found)
         })?;
         // SAFETY: what the program has filled is what it says.
-        Ok((unsafe { layout::take(found) }?, losses))
+        Ok((unsafe { layout::take(found) }?, told.losses()?))
     }
 }
