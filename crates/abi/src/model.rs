@@ -221,6 +221,9 @@ impl Document {
         if bytes.is_empty() {
             return Ok(Document::default());
         }
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(Error::plugin("a document that is not of the published schema").expected("an object"));
+        }
         serde_json::from_slice(bytes)
             .map_err(|error| Error::plugin("a document that is not of the published schema").source(error))
     }
@@ -436,6 +439,11 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<
         // SAFETY: promised by the caller.
         let name = unsafe { raw::text(asset.name) }?.to_owned();
         let data = decoder.bytes(&asset.data, asset.len, &ids).map_err(|error| error.file(&name))?;
+        let len = decoder.arena[data].n;
+        if len != asset.len {
+            let error = Error::plugin("an asset is of another length than its bytes").file(&name);
+            return Err(error.expected(len).found(asset.len));
+        }
         model.assets.push(Asset { name, data });
     }
     for (name, dtype, shape, data) in found {
@@ -447,11 +455,24 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<
     // SAFETY: promised by the caller.
     for claim in unsafe { raw::items::<MfClaim>(raw.claims) }? {
         let (crc32, is_header) = (claim.crc32, claim.is_header != 0);
-        model.claims.push(Claim { node: node(&ids, claim.node)?, crc32, is_header });
+        let node = node(&ids, claim.node)?;
+        if model.nodes[node].dtype != DType::U8 {
+            return Err(Error::plugin("a claim about what is no sequence of bytes").found(claim.node));
+        }
+        model.claims.push(Claim { node, crc32, is_header });
     }
     // SAFETY: promised by the caller.
     let document = unsafe { Document::read(raw.document) }?;
     document.apply(&mut model, &blobs, &mut |place, _| node(&ids, place.node.unwrap_or(MF_NONE)))?;
+    for origin in model.graph.iter().flat_map(|graph| &graph.origins) {
+        let rank = model.tensors.get(origin.tensor).map_or(0, |tensor| tensor.shape.len());
+        let is_order = (0..rank).all(|axis| origin.axes.contains(&(axis as u8))) && origin.axes.len() == rank;
+        if !origin.axes.is_empty() && !is_order {
+            return Err(
+                Error::plugin("the axes of an origin are no order of its tensor's").found(&origin.name)
+            );
+        }
+    }
     model.sources = sources;
     Ok((model, ids))
 }

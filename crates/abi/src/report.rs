@@ -94,7 +94,8 @@ unsafe fn error_of(error: *const MfError) -> Error {
         // SAFETY: promised by the caller.
         (!text.ptr.is_null()).then(|| unsafe { raw::lossy(text) })
     };
-    let what = text(raw.what).unwrap_or_else(|| "it did not say what is wrong".to_owned());
+    let what = text(raw.what).filter(|what| !what.is_empty());
+    let what = what.unwrap_or_else(|| "it did not say what is wrong".to_owned());
     let mut error = Error::new(codes::to_error(raw.kind), what);
     if let Some(format) = text(raw.format) {
         error = error.format(format);

@@ -1,5 +1,7 @@
 //! The samples in C: built as an author builds them, loaded, and used to convert.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what does not hold ends the test")]
+
 mod support;
 
 use modelferry_core::ErrorKind;
@@ -81,7 +83,7 @@ fn broken_files_are_told() {
     let index = std::fs::read_to_string(samples().join("tiny.flat")).unwrap();
     let data = std::fs::read(samples().join("tiny.flatdata")).unwrap();
     let output = folder.join("out.safetensors");
-    let mut try_it = |index: &str, data: &[u8]| {
+    let try_it = |index: &str, data: &[u8]| {
         std::fs::write(folder.join("in.flat"), index).unwrap();
         std::fs::write(folder.join("tiny.flatdata"), data).unwrap();
         let error = failure(convert(&registry, &folder.join("in.flat"), &output));

@@ -85,7 +85,7 @@ static int32_t rogue_lay_out(void *owner, const struct MfCall *call, const struc
     if (IS("patch_twice")) patches[1].at = 2;
     if (IS("patch_across")) { patches[0].at = 6; digests[0].start = 12; digests[0].len = 4; }
     if (IS("patch_given")) blobs[0] = (struct MfText)MF_TEXT("\0\1\0\0\0\0\0\0");
-    if (IS("release_null")) made.release = NULL;
+    if (IS("release_null")) { made.release = NULL; rogue_counts[2]--; }
     mf_give(layout, &made, sizeof made);
     rogue_counts[2]++;
     return MF_OK;

@@ -100,7 +100,7 @@ static int32_t nonsense(const struct MfCall *call, struct MfModel *made) {
 }
 
 static int32_t rogue_read(void *owner, const struct MfCall *call, struct MfSlice options, struct MfModel *model) {
-    static char how[64];
+    static char how[256];
     static uint64_t shape[3], list[8];
     static struct MfTensor tensors[2];
     static struct MfNode nodes[2];
@@ -194,7 +194,7 @@ static int32_t rogue_read(void *owner, const struct MfCall *call, struct MfSlice
     if (IS("data_type")) tensors[0].data = (struct MfData){MF_DATA_NODE, 0, 0};
     if (strncmp(how, "made", 4) == 0) tensors[0].data.kind = MF_DATA_MADE;
     if (IS("made_null")) made.read_at = NULL;
-    if (IS("release_null")) made.release = NULL;
+    if (IS("release_null")) { made.release = NULL; rogue_counts[0]--; }
     /* Nodes. */
     if (strncmp(how, "node", 4) == 0) tensors[0].data = (struct MfData){MF_DATA_NODE, 0, 1};
     if (IS("node_op")) nodes[1].op = 99;
@@ -233,13 +233,13 @@ static int32_t rogue_read(void *owner, const struct MfCall *call, struct MfSlice
     if (IS("node_many")) { nodes[1].op = MF_OP_MAP; nodes[1].p = MF_MAP_CAST; nodes[1].list_len = 8; }
     if (IS("node_blocks")) nodes[1].op = MF_OP_DEQUANTIZE;
     /* Assets and claims. */
-    if (strncmp(how, "asset", 5) == 0) made.assets.len = 1;
+    if (strncmp(how, "asset_", 6) == 0) made.assets.len = 1;
     if (IS("asset_odd")) assets[0].name = odd_text;
     if (IS("asset_beyond")) assets[0].len = end + 1;
     if (IS("asset_twice")) made.assets.len = 2;
     if (IS("asset_made")) assets[0].data.kind = MF_DATA_MADE;
     if (IS("asset_other")) { assets[0].data = (struct MfData){MF_DATA_NODE, 0, 0}; assets[0].len = 5; }
-    if (strncmp(how, "claim", 5) == 0) made.claims.len = 1;
+    if (strncmp(how, "claim_", 6) == 0) made.claims.len = 1;
     if (IS("claim_far")) claims[0].node = 9;
     if (IS("claim_type")) claims[0].node = 1;
     /* Documents: what stands behind the name is the document. */

@@ -1,8 +1,12 @@
 //! Libraries made by the C compiler, with their manifests, and what can be done with them.
 
 #![allow(dead_code, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what does not hold ends the test")]
 
 use modelferry_convert::{Context, Job, Report};
+use modelferry_core::limits::Limits;
+use modelferry_core::model::Model;
+use modelferry_core::plugin::{Answer, Host, Query};
 use modelferry_core::registry::Registry;
 use modelferry_core::{Error, Result};
 use modelferry_engine::io::OsIo;
@@ -32,7 +36,7 @@ pub(crate) fn samples() -> PathBuf {
 
 /// An empty folder of this test's own.
 pub(crate) fn scratch(name: &str) -> PathBuf {
-    let sanitized = if std::env::var_os(SANITIZED).is_some() { "-sanitized" } else { "" };
+    let sanitized = if is_sanitized() { "-sanitized" } else { "" };
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("plugin-{name}{sanitized}"));
     let _ = std::fs::remove_dir_all(&path);
     std::fs::create_dir_all(&path).unwrap();
@@ -44,7 +48,7 @@ pub(crate) fn compile(source: &Path, library: &Path, include: &Path) {
     let mut compiler = Command::new("cc");
     compiler.args(["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror", "-O1", "-shared", "-fPIC", "-I"]);
     compiler.arg(include).arg("-o").arg(library).arg(source).arg("-pthread");
-    if std::env::var_os(SANITIZED).is_some() {
+    if is_sanitized() {
         compiler.args(["-fsanitize=address", "-g"]);
     }
     let done = compiler.output().unwrap();
@@ -102,9 +106,20 @@ pub(crate) fn failure<T>(result: Result<T>) -> Error {
     }
 }
 
+/// Whether the address sanitizer watches this process.
+pub(crate) fn is_sanitized() -> bool {
+    std::env::var_os(SANITIZED).is_some()
+}
+
 /// Runs a test of this program once more, in a process of its own in which the address sanitizer watches it and the
-/// libraries that it builds.
+/// libraries that it builds; it must find nothing.
 pub(crate) fn sanitized(test: &str) {
+    let (passed, said) = run_sanitized(test);
+    assert!(passed, "{test}: {said}");
+}
+
+/// The same; gives whether the test passed, and what was said.
+pub(crate) fn run_sanitized(test: &str) -> (bool, String) {
     let found = Command::new("gcc").arg("-print-file-name=libasan.so").output().unwrap();
     let runtime = String::from_utf8(found.stdout).unwrap().trim().to_owned();
     assert!(Path::new(&runtime).is_absolute(), "gcc has no address sanitizer");
@@ -117,5 +132,21 @@ pub(crate) fn sanitized(test: &str) {
         .output()
         .unwrap();
     let said = [&*done.stdout, &*done.stderr].map(|text| String::from_utf8_lossy(text).into_owned()).concat();
-    assert!(done.status.success() && said.contains("1 passed"), "{test}: {said}");
+    (done.status.success() && said.contains("1 passed"), said)
+}
+
+/// A program that answers nothing.
+#[derive(Default)]
+pub(crate) struct NoHost {
+    limits: Limits,
+}
+
+impl Host for NoHost {
+    fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    fn ask(&mut self, _: &Model, _: Query) -> Result<Answer> {
+        Err(Error::unsupported("no answer"))
+    }
 }
