@@ -5,6 +5,7 @@
 //! - Numbers have fixed widths; there is no `bool`, no `size_t`, no enum and no bit field.
 //! - A struct that is passed by pointer begins with `struct_size`, the number of bytes its maker knows. It grows at its
 //!   end only. Who receives one copies what both know and takes the rest as zero.
+//! - [`MfText`], [`MfSlice`] and [`MfData`] are parts of other structs and arguments of functions: they never grow.
 //! - Arrays travel as [`MfSlice`], whose stride is the size of an element as its maker knows it.
 //! - Text is UTF-8 with a length, not ended by a NUL. What need not be UTF-8 says so.
 //! - What one side allocates the same side frees, when the other calls `release`.

@@ -138,3 +138,83 @@ fn the_sanitizer_finds_nothing() {
     sanitized("the_samples_convert");
     sanitized("broken_files_are_told");
 }
+
+/// Parts of other structs: they never change.
+const PARTS: [&str; 3] = ["MfText", "MfSlice", "MfData"];
+
+/// What an earlier version might have lacked: so many fields at the end of structs, of which the samples use none.
+const LATER: &[(&str, usize)] = &[
+    ("MfHost", 3),
+    ("MfModel", 5),
+    ("MfLayout", 2),
+    ("MfLimits", 12),
+    ("MfRequest", 3),
+    ("MfLoss", 1),
+    ("MfReport", 1),
+    ("MfWriter", 1),
+    ("MfQuery", 2),
+    ("MfAnswer", 1),
+    ("MfNode", 2),
+    ("MfAsset", 1),
+    ("MfClaim", 1),
+    ("MfPatch", 1),
+    ("MfDigest", 1),
+];
+
+/// The header with the body of every struct changed, which must lead to another text.
+fn reshaped(change: impl Fn(&str, &[String]) -> Vec<String>) -> String {
+    let header = std::fs::read_to_string(include().join("modelferry_plugin.h")).unwrap();
+    let (mut found, mut body) = (String::new(), None::<(String, Vec<String>)>);
+    for line in header.lines() {
+        let opened = line.strip_prefix("struct ").and_then(|line| line.strip_suffix(" {"));
+        if let Some(name) = opened {
+            body = Some((name.to_owned(), vec![]));
+        } else if line == "};"
+            && let Some((name, fields)) = body.take()
+        {
+            change(&name, &fields).iter().for_each(|field| found += field);
+        } else if let Some((_, fields)) = &mut body {
+            // A field is the lines until the one that ends it.
+            if fields.last().is_none_or(|field| field.ends_with(";\n")) {
+                fields.push(String::new());
+            }
+            fields.last_mut().unwrap().push_str(&format!("{line}\n"));
+            continue;
+        }
+        found += &format!("{line}\n");
+    }
+    assert_ne!(header, found);
+    found
+}
+
+/// Converts with samples that were built against another header.
+fn go_around_with(name: &str, header: &str) {
+    let folder = scratch(name);
+    std::fs::write(folder.join("modelferry_plugin.h"), header).unwrap();
+    build_samples(&folder, &folder);
+    go_around(&folder, &folder);
+}
+
+#[test]
+fn samples_of_an_older_and_of_a_newer_version_load() {
+    go_around_with(
+        "older",
+        &reshaped(|name, fields| {
+            let n_later = LATER.iter().find(|(later, _)| *later == name).map_or(0, |(_, n)| *n);
+            fields[..fields.len() - n_later].to_vec()
+        }),
+    );
+    go_around_with(
+        "newer",
+        &reshaped(|name, fields| {
+            let later = "    uint64_t a_later_number;\n    void *(*a_later_function)(void);\n".to_owned();
+            let is_part = PARTS.contains(&name);
+            fields.iter().cloned().chain((!is_part).then_some(later)).collect()
+        }),
+    );
+}
+
+#[test]
+fn the_sanitizer_finds_nothing_in_other_versions() {
+    sanitized("samples_of_an_older_and_of_a_newer_version_load");
+}

@@ -67,22 +67,32 @@ impl Called {
     }
 }
 
+/// What the program does not state is as this version has it.
 fn to_limits(raw: &MfLimits) -> Limits {
     let mut limits = Limits::default();
-    let small = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    limits.header_bytes = raw.header_bytes;
-    limits.tensors = raw.tensors;
-    limits.files = raw.files;
-    limits.rank = small(raw.rank);
-    limits.name_bytes = small(raw.name_bytes);
-    limits.depth = small(raw.depth);
-    limits.objects = raw.objects;
-    limits.opcodes = raw.opcodes;
-    limits.nodes = raw.nodes;
-    limits.inline_bytes = raw.inline_bytes;
-    limits.repeated_bytes = raw.repeated_bytes;
-    limits.inflate_ratio = raw.inflate_ratio;
-    limits.read_amplification = raw.read_amplification;
+    let state = |limit: &mut u64, stated: u64| {
+        if stated != 0 {
+            *limit = stated;
+        }
+    };
+    let state_small = |limit: &mut usize, stated: u64| {
+        if stated != 0 {
+            *limit = usize::try_from(stated).unwrap_or(usize::MAX);
+        }
+    };
+    state(&mut limits.header_bytes, raw.header_bytes);
+    state(&mut limits.tensors, raw.tensors);
+    state(&mut limits.files, raw.files);
+    state_small(&mut limits.rank, raw.rank);
+    state_small(&mut limits.name_bytes, raw.name_bytes);
+    state_small(&mut limits.depth, raw.depth);
+    state(&mut limits.objects, raw.objects);
+    state(&mut limits.opcodes, raw.opcodes);
+    state(&mut limits.nodes, raw.nodes);
+    state(&mut limits.inline_bytes, raw.inline_bytes);
+    state(&mut limits.repeated_bytes, raw.repeated_bytes);
+    state(&mut limits.inflate_ratio, raw.inflate_ratio);
+    state(&mut limits.read_amplification, raw.read_amplification);
     limits
 }
 

@@ -121,8 +121,9 @@ static int32_t lay_out(struct Flat *flat, const struct MfCall *call, const struc
         return MF_FAILED;
     flat->blob = (struct MfText){(const uint8_t *)flat->index, flat->len};
     flat->pieces[0] = (struct MfPiece){.kind = MF_PIECE_BLOB, .idx = 0, .len = flat->len};
-    flat->files[0] = (struct MfOutFile){mf_text(flat->index_name), 0, 1};
-    flat->files[1] = (struct MfOutFile){mf_text(flat->data_name), 1, model->tensors.len};
+    flat->files[0] = (struct MfOutFile){.path = mf_text(flat->index_name), .first_piece = 0, .n_pieces = 1};
+    flat->files[1] = (struct MfOutFile){.path = mf_text(flat->data_name), .first_piece = 1};
+    flat->files[1].n_pieces = model->tensors.len;
     layout->files = (struct MfSlice)MF_ARRAY(flat->files, 2);
     layout->pieces = (struct MfSlice)MF_ARRAY(flat->pieces, model->tensors.len + 1);
     layout->blobs = (struct MfSlice)MF_ARRAY(&flat->blob, 1);
