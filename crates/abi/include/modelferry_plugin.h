@@ -6,10 +6,15 @@
  * manifest beside it. docs/plugins.md is the guide.
  *
  * Rules. Numbers have fixed widths. A struct that is passed by pointer begins with `struct_size`, the bytes that its
- * maker knows: set it. Arrays travel as struct MfSlice, whose stride is the size of an element as its maker knows it.
+ * maker knows: set it. It may be longer or shorter than here; MfText, MfSlice and MfData never are. Initialize structs by
+ * the names of their fields, so that what is not named is zero. Arrays travel as struct MfSlice, whose stride is the size of an element as its maker knows it.
  * Text is UTF-8 with a length, not ended by a NUL. What one side allocates the same side frees, when the other calls
  * `release`. Nothing may leave a function but its return: no exception, no longjmp. A function that returns MF_FAILED has
- * told `report->error` why.
+ * told `report->error` why, and has given nothing.
+ *
+ * What the program passes lives until the function returns: calls, reports, limits, models, requests. The tables of
+ * MfHost live as long as the process. A call's number may be used from any thread until then, its report only from the
+ * thread that was called.
  */
 
 #ifndef MODELFERRY_PLUGIN_H
