@@ -2,15 +2,15 @@
  *
  * Generated from crates/abi; `MODELFERRY_UPDATE=1 cargo test -p modelferry-abi --test header` makes it anew.
  *
- * A library exports one function, `const struct MfPlugin *modelferry_ID_v1(void)`, with `-` in its id as `_`, and has a
- * manifest beside it. docs/plugins.md is the guide.
+ * A library exports one function, `const struct MfPlugin *modelferry_ID_v1(void)`, with `-` in its id as `_`, and has
+ * a manifest beside it. docs/plugins.md is the guide, docs/plugin-abi.md says the rest.
  *
  * Rules. Numbers have fixed widths. A struct that is passed by pointer begins with `struct_size`, the bytes that its
- * maker knows: set it. It may be longer or shorter than here; MfText, MfSlice and MfData never are. Initialize structs by
- * the names of their fields, so that what is not named is zero. Arrays travel as struct MfSlice, whose stride is the size of an element as its maker knows it.
- * Text is UTF-8 with a length, not ended by a NUL. What one side allocates the same side frees, when the other calls
- * `release`. Nothing may leave a function but its return: no exception, no longjmp. A function that returns MF_FAILED has
- * told `report->error` why, and has given nothing.
+ * maker knows: set it. Arrays travel as MfSlice, whose stride is the size of an element as its maker knows it: step by
+ * it. Both may be longer or shorter than here; MfText, MfSlice and MfData never are. Initialize structs by the names of
+ * their fields, so that what is not named is zero. Text is UTF-8 with a length, not ended by a NUL. What one side
+ * allocates the same side frees, when the other calls `release`. Nothing may leave a function but its return: no
+ * exception, no longjmp. A function that returns MF_FAILED has told `report->error` why, and has given nothing.
  *
  * What the program passes lives until the function returns: calls, reports, limits, models, requests. The tables of
  * MfHost live as long as the process. A call's number may be used from any thread until then, its report only from the
@@ -733,8 +733,8 @@ struct MfModel {
     struct MfSlice assets;
     // `MfClaim`.
     struct MfSlice claims;
-    // The rest as JSON: ties, metadata, config, nested values, a graph. Empty if there is none. The schema is published
-    // beside the header.
+    // The rest as JSON: ties, metadata, config, nested values, a graph. Empty if there is none.
+    // docs/plugin-abi.md has its schema.
     struct MfText document;
 };
 

@@ -217,8 +217,8 @@ pub struct MfModel {
     pub assets: MfSlice,
     /// [`MfClaim`].
     pub claims: MfSlice,
-    /// The rest as JSON: ties, metadata, config, nested values, a graph. Empty if there is none. The schema is published
-    /// beside the header.
+    /// The rest as JSON: ties, metadata, config, nested values, a graph. Empty if there is none.
+    /// docs/plugin-abi.md has its schema.
     pub document: MfText,
 }
 

@@ -1,5 +1,5 @@
-//! Sizes, alignments, offsets and numbers of the boundary are those of the golden file, in Rust and in C: what is
-//! there never changes, and what comes later stands behind it.
+//! Sizes, alignments, offsets and numbers of the boundary are those of the golden file, in Rust and in C: what
+//! is there never changes, and what comes later stands behind it.
 
 #![cfg(target_pointer_width = "64")]
 #![allow(clippy::unwrap_used, reason = "what does not hold ends the test")]
