@@ -502,12 +502,14 @@ impl Decoder<'_> {
         ids: &[NodeId],
         limits: &Limits,
     ) -> Result<(String, DType, Vec<u64>, NodeId)> {
-        Limits::check("too many dimensions", tensor.rank, limits.rank as u64)?;
-        Limits::check("a tensor's name is too long", tensor.name.len, limits.name_bytes as u64)?;
+        // Whether it is too long is said later, with its name. This only keeps us from looking for what cannot be there.
+        Limits::check("a tensor's name is too long", tensor.name.len, limits.header_bytes)?;
         // SAFETY: promised by the caller.
-        let (name, shape) =
-            unsafe { (raw::text(tensor.name)?.to_owned(), raw::numbers(tensor.shape, tensor.rank)?) };
-        let named = |error: Error| error.tensor(&name);
+        let name = unsafe { raw::text(tensor.name) }?.to_owned();
+        let named = |error: Error| error.tensor(name.chars().take(80).collect::<String>());
+        Limits::check("too many dimensions", tensor.rank, limits.rank as u64).map_err(named)?;
+        // SAFETY: promised by the caller.
+        let shape = unsafe { raw::numbers(tensor.shape, tensor.rank) }.map_err(named)?;
         let dtype = nodes::dtype(tensor.dtype, tensor.block_elements, tensor.block_bytes).map_err(named)?;
         let data = match tensor.data.kind {
             MF_DATA_NODE => node(ids, tensor.data.at),
