@@ -1,11 +1,11 @@
 //! The plugin's side in Rust: a reader or a writer behind the C functions of a library.
 
-mod host;
+pub(crate) mod host;
 
 use crate::codes::*;
 use crate::info::{ReaderText, WriterText};
 use crate::raw::{self, zeroed};
-use crate::report::{guard, tell_losses};
+use crate::report::{caught, guard, report_of, tell_losses};
 use crate::types::*;
 use crate::{layout, model, view};
 use host::{Called, CalledHost};
@@ -15,7 +15,6 @@ use modelferry_core::model::ModelView;
 use modelferry_core::plugin::{Reader, Verdict, Writer};
 use modelferry_core::{Error, Result};
 use std::ffi::c_void;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Exports readers, writers or both as the one function of a library.
 ///
@@ -54,7 +53,8 @@ macro_rules! export_plugin {
                     &[$($(&$writer),+)?],
                 )
             };
-            TABLES.get_or_init(make).plugin()
+            let tables = || TABLES.get_or_init(make).plugin();
+            $crate::report::caught(tables).unwrap_or(::std::ptr::null())
         }
     };
 }
@@ -129,27 +129,17 @@ unsafe fn own<T: ?Sized>(owner: *mut c_void) -> Result<&'static T> {
 }
 
 unsafe extern "C" fn identify(owner: *mut c_void, call: *const MfCall) -> u32 {
-    let verdict = catch_unwind(AssertUnwindSafe(|| {
+    let verdict = caught(|| {
         // SAFETY: its own owner; the program's call, which is under way.
         let (reader, call) = unsafe { (own::<dyn Reader>(owner), Called::new(call)) };
         reader.ok().zip(call.ok()).map_or(Verdict::No, |(reader, call)| reader.identify(&call))
-    }));
+    });
     // Nothing can be told of a panic here; reading, which comes next, will meet it again.
     match verdict.unwrap_or(Verdict::Name) {
         Verdict::No => MF_VERDICT_NO,
         Verdict::Name => MF_VERDICT_NAME,
         Verdict::Content => MF_VERDICT_CONTENT,
     }
-}
-
-/// Where a call tells, if it is one.
-///
-/// # Safety
-///
-/// The call is null or the program's, and under way.
-unsafe fn report_of(call: *const MfCall) -> *const MfReport {
-    // SAFETY: promised by the caller.
-    unsafe { raw::sized(call) }.map_or(std::ptr::null(), |call| call.report)
 }
 
 unsafe extern "C" fn read(

@@ -9,6 +9,7 @@
 //! linked in. An author in C includes the header that is generated from [`types`] and [`codes`].
 
 pub mod author;
+pub mod calls;
 pub mod codes;
 mod document;
 pub mod info;

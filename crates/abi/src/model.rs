@@ -1,17 +1,20 @@
 //! Models on their way across: a reader's to the program, and back where one holds another.
 
+use crate::author::host::Called;
+use crate::calls::Call;
 use crate::codes::*;
 use crate::document::{
     self, Document, JsonBinding, JsonCheck, JsonCodes, JsonEntry, JsonGraph, JsonOrigin, JsonTree, JsonValue,
 };
 use crate::nodes::{self, Blobs, Decoder, Encoded};
 use crate::raw::{self, zeroed};
-use crate::report::{Told, guard};
+use crate::report::{Told, caught, guard, report_of};
 use crate::types::*;
 use modelferry_core::codes::Codes;
 use modelferry_core::expr::{Blob, NodeId, SourceAccess};
 use modelferry_core::graph::{Binding, Graph, Origin};
 use modelferry_core::inputs::{FileId, Inputs};
+use modelferry_core::limits::Limits;
 use modelferry_core::model::{Asset, Check, Claim, FileDigest, Model, PayloadSource, Stated};
 use modelferry_core::tree::Part;
 use modelferry_core::{DType, Error, Result};
@@ -89,17 +92,18 @@ pub fn give(model: Model) -> Result<MfModel> {
 unsafe extern "C" fn release(owner: *mut c_void) {
     // SAFETY: it comes from `give`, and is released once. Dropping runs no code of a plugin's but its sources', of
     // which a panic must not leave.
-    let held = unsafe { Box::from_raw(owner.cast::<Held>()) };
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        // Named, so that it is plain what lives until here.
-        drop(held.blobs);
-        drop(held.model);
-    }));
+    let mut held = unsafe { Box::from_raw(owner.cast::<Held>()) };
+    // Each by itself: a panic while another unwinds would be the end.
+    for source in std::mem::take(&mut held.model.sources) {
+        let _ = caught(|| drop(source));
+    }
+    // Named, so that it is plain what lives until here.
+    drop(held.blobs);
 }
 
 unsafe extern "C" fn read_at(
     owner: *mut c_void,
-    report: *const MfReport,
+    call: *const MfCall,
     source: u64,
     token: u64,
     offset: u64,
@@ -108,21 +112,33 @@ unsafe extern "C" fn read_at(
 ) -> i32 {
     // SAFETY: it comes from `give`, and is not released yet. Nothing of it changes.
     let held = unsafe { &*owner.cast::<Held>() };
-    // SAFETY: the room and the report are the caller's.
-    unsafe { guard(report, || fill_from(&held.model.sources, source, token, offset, raw::room(out, len)?)) }
+    // SAFETY: the call and the room are the caller's.
+    unsafe { filled(call, &held.model.sources, source, token, offset, out, len) }
 }
 
-fn fill_from(
+/// Fills the room that the other side has made.
+///
+/// # Safety
+///
+/// The call is null or the other side's, and under way; the room is what it says.
+unsafe fn filled(
+    call: *const MfCall,
     sources: &[Arc<dyn PayloadSource>],
     source: u64,
     token: u64,
     offset: u64,
-    out: &mut [u8],
-) -> Result<()> {
-    let found = usize::try_from(source).ok().and_then(|idx| sources.get(idx));
-    found
-        .ok_or_else(|| Error::plugin("a source that is not there").found(source))?
-        .read_at(token, offset, out)
+    out: *mut u8,
+    len: u64,
+) -> i32 {
+    let work = || {
+        // SAFETY: promised by the caller.
+        let (called, out) = unsafe { (Called::new(call)?, raw::room(out, len)?) };
+        let found = usize::try_from(source).ok().and_then(|idx| sources.get(idx));
+        let found = found.ok_or_else(|| Error::plugin("a source that is not there").found(source))?;
+        found.read_at(&called, token, offset, out)
+    };
+    // SAFETY: promised by the caller.
+    unsafe { guard(report_of(call), work) }
 }
 
 /// The parts of a model that cross as JSON.
@@ -213,6 +229,9 @@ impl Document {
         let bytes = unsafe { raw::bytes(text) }?;
         if bytes.is_empty() {
             return Ok(Document::default());
+        }
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            return Err(Error::plugin("a document that is not of the published schema").expected("an object"));
         }
         serde_json::from_slice(bytes)
             .map_err(|error| Error::plugin("a document that is not of the published schema").source(error))
@@ -350,13 +369,16 @@ struct ForeignSource {
 }
 
 impl PayloadSource for ForeignSource {
-    fn read_at(&self, token: u64, offset: u64, out: &mut [u8]) -> Result<()> {
+    fn read_at(&self, inputs: &dyn Inputs, token: u64, offset: u64, out: &mut [u8]) -> Result<()> {
         let model = &self.foreign.0;
         let read =
             model.read_at.ok_or_else(|| Error::plugin("a model has no function for the bytes it makes"))?;
-        // SAFETY: its own owner, which is not released yet, and as much room as is said.
-        Told::by(|report| unsafe {
-            read(model.owner, report, self.source, token, offset, out.as_mut_ptr(), out.len() as u64)
+        let _ = Call::make(inputs, None, None, |call| {
+            let (out, len) = (out.as_mut_ptr(), out.len() as u64);
+            // SAFETY: its own owner, which is not released yet, and as much room as is said.
+            Told::by(|report| unsafe {
+                read(model.owner, &call(report), self.source, token, offset, out, len)
+            })
         })?;
         Ok(())
     }
@@ -378,16 +400,19 @@ pub(crate) unsafe fn blobs(slice: MfSlice) -> Result<Vec<Blob>> {
 /// # Safety
 ///
 /// All that it points at is what it says, until it is released.
-pub unsafe fn take(given: MfModel, inputs: &dyn Inputs) -> Result<Model> {
+pub unsafe fn take(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<Model> {
     // SAFETY: promised by the caller.
-    Ok(unsafe { taken(given, inputs) }?.0)
+    Ok(unsafe { taken(given, inputs, limits) }?.0)
 }
 
 /// # Safety
 ///
 /// As for [`take`].
-unsafe fn taken(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeId>)> {
+unsafe fn taken(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<(Model, Vec<NodeId>)> {
     let foreign = Arc::new(Foreign(given));
+    // Before any of them is looked at.
+    Limits::check("too many tensors", given.tensors.len, limits.tensors)?;
+    Limits::check("too many expression nodes", given.nodes.len, limits.nodes)?;
     let known: RefCell<HashMap<FileId, Option<u64>>> = RefCell::default();
     let file_len = |file: FileId| {
         let look = || {
@@ -418,13 +443,18 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeI
     let mut found = Vec::with_capacity(tensors.len());
     for tensor in &tensors {
         // SAFETY: promised by the caller.
-        found.push(unsafe { decoder.tensor(tensor, &ids) }?);
+        found.push(unsafe { decoder.tensor(tensor, &ids, limits) }?);
     }
     // SAFETY: promised by the caller.
     for asset in unsafe { raw::items::<MfAsset>(raw.assets) }? {
         // SAFETY: promised by the caller.
         let name = unsafe { raw::text(asset.name) }?.to_owned();
         let data = decoder.bytes(&asset.data, asset.len, &ids).map_err(|error| error.file(&name))?;
+        let len = decoder.arena[data].n;
+        if len != asset.len {
+            let error = Error::plugin("an asset is of another length than its bytes").file(&name);
+            return Err(error.expected(len).found(asset.len));
+        }
         model.assets.push(Asset { name, data });
     }
     for (name, dtype, shape, data) in found {
@@ -436,11 +466,24 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeI
     // SAFETY: promised by the caller.
     for claim in unsafe { raw::items::<MfClaim>(raw.claims) }? {
         let (crc32, is_header) = (claim.crc32, claim.is_header != 0);
-        model.claims.push(Claim { node: node(&ids, claim.node)?, crc32, is_header });
+        let node = node(&ids, claim.node)?;
+        if model.nodes[node].dtype != DType::U8 {
+            return Err(Error::plugin("a claim about what is no sequence of bytes").found(claim.node));
+        }
+        model.claims.push(Claim { node, crc32, is_header });
     }
     // SAFETY: promised by the caller.
     let document = unsafe { Document::read(raw.document) }?;
     document.apply(&mut model, &blobs, &mut |place, _| node(&ids, place.node.unwrap_or(MF_NONE)))?;
+    for origin in model.graph.iter().flat_map(|graph| &graph.origins) {
+        let rank = model.tensors.get(origin.tensor).map_or(0, |tensor| tensor.shape.len());
+        let is_order = (0..rank).all(|axis| origin.axes.contains(&(axis as u8))) && origin.axes.len() == rank;
+        if !origin.axes.is_empty() && !is_order {
+            return Err(
+                Error::plugin("the axes of an origin are no order of its tensor's").found(&origin.name)
+            );
+        }
+    }
     model.sources = sources;
     Ok((model, ids))
 }
@@ -450,9 +493,9 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeI
 /// # Safety
 ///
 /// All that it points at is what it says, for as long as the result lives.
-pub unsafe fn borrow(given: MfModel, inputs: &dyn Inputs) -> Result<(Model, Vec<NodeId>)> {
+pub unsafe fn borrow(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<(Model, Vec<NodeId>)> {
     // SAFETY: promised by the caller.
-    unsafe { taken(MfModel { release: None, ..given }, inputs) }
+    unsafe { taken(MfModel { release: None, ..given }, inputs, limits) }
 }
 
 fn node(ids: &[NodeId], idx: u64) -> Result<NodeId> {
@@ -468,11 +511,16 @@ impl Decoder<'_> {
         &mut self,
         tensor: &MfTensor,
         ids: &[NodeId],
+        limits: &Limits,
     ) -> Result<(String, DType, Vec<u64>, NodeId)> {
+        // Whether it is too long is said later, with its name. This only keeps us from looking for what cannot be there.
+        Limits::check("a tensor's name is too long", tensor.name.len, limits.header_bytes)?;
         // SAFETY: promised by the caller.
-        let (name, shape) =
-            unsafe { (raw::text(tensor.name)?.to_owned(), raw::numbers(tensor.shape, tensor.rank)?) };
-        let named = |error: Error| error.tensor(&name);
+        let name = unsafe { raw::text(tensor.name) }?.to_owned();
+        let named = |error: Error| error.tensor(name.chars().take(80).collect::<String>());
+        Limits::check("too many dimensions", tensor.rank, limits.rank as u64).map_err(named)?;
+        // SAFETY: promised by the caller.
+        let shape = unsafe { raw::numbers(tensor.shape, tensor.rank) }.map_err(named)?;
         let dtype = nodes::dtype(tensor.dtype, tensor.block_elements, tensor.block_bytes).map_err(named)?;
         let data = match tensor.data.kind {
             MF_DATA_NODE => node(ids, tensor.data.at),
@@ -544,7 +592,7 @@ impl<'a> Asked<'a> {
 
 unsafe extern "C" fn read_asked(
     owner: *mut c_void,
-    report: *const MfReport,
+    call: *const MfCall,
     source: u64,
     token: u64,
     offset: u64,
@@ -553,6 +601,6 @@ unsafe extern "C" fn read_asked(
 ) -> i32 {
     // SAFETY: it comes from `Asked::model`, and the question is not answered yet.
     let asked = unsafe { &*owner.cast::<Asked<'_>>() };
-    // SAFETY: the room and the report are the caller's.
-    unsafe { guard(report, || fill_from(asked.sources, source, token, offset, raw::room(out, len)?)) }
+    // SAFETY: the call and the room are the caller's.
+    unsafe { filled(call, asked.sources, source, token, offset, out, len) }
 }

@@ -199,12 +199,8 @@ impl Decoder<'_> {
         for (idx, node) in nodes.enumerate() {
             // SAFETY: promised by the caller.
             let list = unsafe { raw::numbers(node.list, node.list_len) }?;
-            let id = self.node(&node, &list, &ids).map_err(|error| match error.kind() {
-                // The file's fault is the reader's to see: what reaches us should hold.
-                modelferry_core::ErrorKind::Malformed => error,
-                _ => error.offset(idx as u64),
-            })?;
-            ids.push(id);
+            let id = self.node(&node, &list, &ids);
+            ids.push(id.map_err(|error| error.file(format_args!("node {idx}")))?);
         }
         Ok(ids)
     }

@@ -5,13 +5,13 @@ use crate::raw;
 use crate::types::*;
 use modelferry_core::loss::Loss;
 use modelferry_core::{Error, Result};
-use std::any::Any;
 use std::ffi::c_void;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a call of the other side told.
 #[derive(Debug, Default)]
+#[must_use]
 pub struct Told {
     error: Option<Error>,
     losses: Vec<Loss>,
@@ -20,8 +20,8 @@ pub struct Told {
 }
 
 impl Told {
-    /// Makes a call that is given a place to tell, and gives what it told: its losses, or its error.
-    pub fn by(call: impl FnOnce(*const MfReport) -> i32) -> Result<Vec<Loss>> {
+    /// Makes a call that is given a place to tell, and gives what it told, or its error.
+    pub fn by(call: impl FnOnce(*const MfReport) -> i32) -> Result<Told> {
         let mut told = Told::default();
         let report = MfReport {
             struct_size: size_of::<MfReport>() as u64,
@@ -35,7 +35,14 @@ impl Told {
                 .error
                 .unwrap_or_else(|| Error::plugin("a plugin failed without saying why").found(status)));
         }
-        told.nonsense.map_or(Ok(told.losses), Err)
+        Ok(told)
+    }
+
+    /// The losses. To be asked for once what the call has given is in safe hands.
+    ///
+    /// Errors: one of them cannot be understood.
+    pub fn losses(self) -> Result<Vec<Loss>> {
+        self.nonsense.map_or(Ok(self.losses), Err)
     }
 }
 
@@ -87,7 +94,8 @@ unsafe fn error_of(error: *const MfError) -> Error {
         // SAFETY: promised by the caller.
         (!text.ptr.is_null()).then(|| unsafe { raw::lossy(text) })
     };
-    let what = text(raw.what).unwrap_or_else(|| "it did not say what is wrong".to_owned());
+    let what = text(raw.what).filter(|what| !what.is_empty());
+    let what = what.unwrap_or_else(|| "it did not say what is wrong".to_owned());
     let mut error = Error::new(codes::to_error(raw.kind), what);
     if let Some(format) = text(raw.format) {
         error = error.format(format);
@@ -190,26 +198,47 @@ pub unsafe fn tell_losses(report: *const MfReport, losses: &[Loss]) {
     }
 }
 
+/// Where a call tells, if it is one.
+///
+/// # Safety
+///
+/// The call is null or the other side's, and under way.
+pub(crate) unsafe fn report_of(call: *const MfCall) -> *const MfReport {
+    // SAFETY: promised by the caller.
+    unsafe { raw::sized(call) }.map_or(std::ptr::null(), |call| call.report)
+}
+
 /// Runs what answers a call of the other side. An error is told and so is a panic: neither may leave by itself.
 ///
 /// # Safety
 ///
 /// `report` is null or what the other side passed to the call that is under way.
 pub unsafe fn guard(report: *const MfReport, work: impl FnOnce() -> Result<()>) -> i32 {
-    let error = match catch_unwind(AssertUnwindSafe(work)) {
+    let error = match caught(work) {
         Ok(Ok(())) => return codes::MF_OK,
-        Ok(Err(error)) => error,
-        Err(panic) => Error::plugin("a panic").found(said(&*panic)),
+        Ok(Err(error)) | Err(error) => error,
     };
     // SAFETY: promised by the caller. Telling runs no code that panics.
     unsafe { tell(report, &error) };
     codes::MF_FAILED
 }
 
-/// What a panic said.
-pub fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "nothing".to_owned())
+/// What `work` gives, or the error that a panic of it is.
+pub fn caught<T>(work: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let said = match panic.downcast::<&str>() {
+            Ok(text) => (*text).to_owned(),
+            Err(panic) => match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(odd) => {
+                    // What is thrown may panic itself when it is dropped.
+                    std::mem::forget(odd);
+                    "nothing".to_owned()
+                }
+            },
+        };
+        Error::plugin("a panic").found(said)
+    })
 }
 
 #[cfg(test)]
@@ -255,7 +284,7 @@ mod tests {
             unsafe { tell_losses(report, &losses) };
             codes::MF_OK
         });
-        assert_eq!(found.unwrap(), losses);
+        assert_eq!(found.unwrap().losses().unwrap(), losses);
         // SAFETY: the report is the call's own.
         let found = Told::by(|report| unsafe { guard(report, || panic!("at {}", 3)) }).unwrap_err();
         assert_eq!(found.to_string(), "a panic, found at 3");
@@ -268,7 +297,7 @@ mod tests {
             unsafe { report.loss.unwrap()(report.context, &odd) };
             codes::MF_OK
         });
-        assert!(found.is_err());
+        assert!(found.unwrap().losses().is_err());
         // SAFETY: nowhere to tell is no harm.
         assert_eq!(unsafe { guard(std::ptr::null(), || Err(Error::target("x"))) }, codes::MF_FAILED);
     }

@@ -5,6 +5,7 @@
 //! - Numbers have fixed widths; there is no `bool`, no `size_t`, no enum and no bit field.
 //! - A struct that is passed by pointer begins with `struct_size`, the number of bytes its maker knows. It grows at its
 //!   end only. Who receives one copies what both know and takes the rest as zero.
+//! - [`MfText`], [`MfSlice`] and [`MfData`] are parts of other structs and arguments of functions: they never grow.
 //! - Arrays travel as [`MfSlice`], whose stride is the size of an element as its maker knows it.
 //! - Text is UTF-8 with a length, not ended by a NUL. What need not be UTF-8 says so.
 //! - What one side allocates the same side frees, when the other calls `release`.
@@ -195,11 +196,12 @@ pub struct MfModel {
     /// Frees what the model points at. Called once, when nothing of it is needed any more; may be null.
     pub release: Option<unsafe extern "C" fn(owner: *mut c_void)>,
     /// Fills `out` with bytes that only the maker can make: `len` of them from `offset` on of the sequence `token` of
-    /// `source` (0 unless a node says otherwise). Called from several threads, and twice for the same range.
+    /// `source` (0 unless a node says otherwise), out of the files that the model was read from, which `call` gives.
+    /// Called from several threads, and twice for the same range.
     pub read_at: Option<
         unsafe extern "C" fn(
             owner: *mut c_void,
-            report: *const MfReport,
+            call: *const MfCall,
             source: u64,
             token: u64,
             offset: u64,
@@ -217,8 +219,8 @@ pub struct MfModel {
     pub assets: MfSlice,
     /// [`MfClaim`].
     pub claims: MfSlice,
-    /// The rest as JSON: ties, metadata, config, nested values, a graph. Empty if there is none. The schema is published
-    /// beside the header.
+    /// The rest as JSON: ties, metadata, config, nested values, a graph. Empty if there is none.
+    /// docs/plugin-abi.md has its schema.
     pub document: MfText,
 }
 

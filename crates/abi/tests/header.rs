@@ -1,7 +1,8 @@
 //! The header is generated from the Rust types, and the one in the repository is that one.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
@@ -12,16 +13,28 @@ const START: &str = "\
  *
  * Generated from crates/abi; `MODELFERRY_UPDATE=1 cargo test -p modelferry-abi --test header` makes it anew.
  *
- * A library exports one function, `const struct MfPlugin *modelferry_ID_v1(void)`, with `-` in its id as `_`, and has a
- * manifest beside it. docs/plugins.md is the guide.
+ * A library exports one function, `const struct MfPlugin *modelferry_ID_v1(void)`, with `-` in its id as `_`, and has
+ * a manifest beside it. docs/plugins.md is the guide, docs/plugin-abi.md says the rest.
  *
  * Rules. Numbers have fixed widths. A struct that is passed by pointer begins with `struct_size`, the bytes that its
- * maker knows: set it. Arrays travel as struct MfSlice, whose stride is the size of an element as its maker knows it.
- * Text is UTF-8 with a length, not ended by a NUL. What one side allocates the same side frees, when the other calls
- * `release`. Nothing may leave a function but its return: no exception, no longjmp. A function that returns MF_FAILED has
- * told `report->error` why.
+ * maker knows: set it. Arrays travel as MfSlice, whose stride is the size of an element as its maker knows it: step by
+ * it. Both may be longer or shorter than here; MfText, MfSlice and MfData never are. Initialize structs by the names of
+ * their fields, so that what is not named is zero. Text is UTF-8 with a length, not ended by a NUL. What one side
+ * allocates the same side frees, when the other calls `release`. Nothing may leave a function but its return: no
+ * exception, no longjmp. A function that returns MF_FAILED has told `report->error` why, and has given nothing.
+ *
+ * What the program passes lives until the function returns: calls, reports, limits, models, requests. The tables of
+ * MfHost live as long as the process. A call's number may be used from any thread until then, its report only from the
+ * thread that was called.
  */
 ";
+
+/// The names of the types that cross.
+fn structs() -> impl Iterator<Item = &'static str> {
+    let after = |line: &'static str| line.strip_prefix("pub struct ").or(line.strip_prefix("pub type "));
+    let name = |line: &'static str| line.split([' ', '=']).next().unwrap_or_default();
+    include_str!("../src/types.rs").lines().filter_map(after).map(name)
+}
 
 fn generated() -> String {
     let config = cbindgen::Config {
@@ -29,7 +42,16 @@ fn generated() -> String {
         header: Some(START.trim_end().to_owned()),
         include_guard: Some("MODELFERRY_PLUGIN_H".to_owned()),
         no_includes: true,
-        sys_includes: vec!["stdint.h".to_owned()],
+        sys_includes: ["stddef.h", "stdint.h", "string.h"].map(str::to_owned).to_vec(),
+        // No function of ours mentions them: the one function is the library's.
+        export: cbindgen::ExportConfig {
+            include: structs().map(str::to_owned).collect(),
+            ..cbindgen::ExportConfig::default()
+        },
+        // They speak of each other.
+        after_includes: Some(
+            structs().filter(|name| *name != "MfEntry").map(|name| format!("\nstruct {name};")).collect(),
+        ),
         cpp_compat: true,
         style: cbindgen::Style::Tag,
         documentation_style: cbindgen::DocumentationStyle::C99,
@@ -46,7 +68,11 @@ fn generated() -> String {
         .generate()
         .expect("the types can be said in C")
         .write(&mut text);
-    String::from_utf8(text).expect("a header is text")
+    // Links of the documentation are names in C.
+    let text = String::from_utf8(text).expect("a header is text");
+    let text = text.replace("[`", "`").replace("`]", "`").replace("::", ".");
+    let (body, end) = text.rsplit_once("#endif").expect("it is guarded");
+    format!("{body}{}\n\n#endif{end}", include_str!("../src/helpers.h").trim())
 }
 
 #[test]
@@ -62,9 +88,11 @@ fn the_header_is_what_the_types_say() {
 
 #[test]
 fn the_header_is_c_and_cpp() {
-    let header = folder().join("include/modelferry_plugin.h");
+    let header = "#include \"modelferry_plugin.h\"\n#include \"modelferry_plugin.h\"\n\
+        uint64_t first(const struct MfSlice *slice);\n\
+        uint64_t first(const struct MfSlice *slice) { return *(const uint64_t *)mf_at(slice, 0); }\n";
     for (language, standard) in [("c", "c11"), ("c++", "c++17")] {
-        let done = Command::new("cc")
+        let mut compiler = Command::new("cc")
             .args([
                 "-x",
                 language,
@@ -74,10 +102,16 @@ fn the_header_is_c_and_cpp() {
                 "-Wpedantic",
                 "-Werror",
                 "-fsyntax-only",
+                "-I",
             ])
-            .arg(&header)
-            .output()
+            .arg(folder().join("include"))
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        compiler.stdin.take().unwrap().write_all(header.as_bytes()).unwrap();
+        let done = compiler.wait_with_output().unwrap();
         assert!(done.status.success(), "{language}: {}", String::from_utf8_lossy(&done.stderr));
     }
 }

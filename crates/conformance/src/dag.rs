@@ -13,7 +13,7 @@ use modelferry_core::expr::{
     BitOrder, BlockFn, ByteOrder, Codec, Dim, NodeId, Op, Packing, Part, ReduceFn, ScalarFn, SourceAccess,
     VarintSign, volume,
 };
-use modelferry_core::inputs::{FileId, MemInputs};
+use modelferry_core::inputs::{FileId, Inputs, MemInputs};
 use modelferry_core::model::{Model, PayloadSource};
 use modelferry_kernels::block::BlockCodec;
 use std::collections::BTreeSet;
@@ -60,7 +60,7 @@ pub struct Dag {
 struct Blobs(Vec<Vec<u8>>);
 
 impl PayloadSource for Blobs {
-    fn read_at(&self, token: u64, offset: u64, out: &mut [u8]) -> Result<()> {
+    fn read_at(&self, _: &dyn Inputs, token: u64, offset: u64, out: &mut [u8]) -> Result<()> {
         let blob = usize::try_from(token).ok().and_then(|token| self.0.get(token));
         let start = offset as usize;
         let range = blob.and_then(|blob| blob.get(start..start.checked_add(out.len())?));

@@ -140,7 +140,7 @@ impl<'a> Naive<'a> {
                 let source = self.model.sources.get(*source as usize);
                 let source = source.ok_or_else(|| Error::plugin("no such source"))?;
                 let mut made = vec![0; n];
-                source.read_at(*token, 0, &mut made)?;
+                source.read_at(self.inputs, *token, 0, &mut made)?;
                 Ok(bytes(made))
             }
             Op::Decode { of, packing } => Ok(unpack(&self.of(*of)?.bytes, dtype, n, *packing)),

@@ -30,7 +30,12 @@ pub(crate) struct Traces {
     pub(crate) asked: Vec<Asked>,
     /// Readers of models inside the model.
     pub(crate) readers: Vec<&'static ReaderInfo>,
+    /// How many plugins are at work for another one now.
+    depth: usize,
 }
+
+/// A folder of shards of containers is three deep; a model that is said to hold itself has no end.
+const DEEPEST: usize = 8;
 
 /// Answers from the files behind one model.
 pub(crate) struct EngineHost<'a> {
@@ -41,6 +46,17 @@ pub(crate) struct EngineHost<'a> {
     pub(crate) traces: &'a mut Traces,
     /// What an output can point into, where one is laid out.
     pub(crate) links: Option<Links<'a>>,
+}
+
+impl EngineHost<'_> {
+    /// Has a plugin work for another one.
+    fn deeper<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        Limits::check("models inside of models", self.traces.depth as u64 + 1, DEEPEST as u64)?;
+        self.traces.depth += 1;
+        let done = work(self);
+        self.traces.depth -= 1;
+        done
+    }
 }
 
 impl Host for EngineHost<'_> {
@@ -62,7 +78,7 @@ impl Host for EngineHost<'_> {
         let info = reader.info();
         let options = Options::resolve(info.options, self.options)?;
         self.traces.readers.push(info);
-        reader.read(&inputs, &options, self).map_err(|error| error.format(info.format))
+        self.deeper(|host| reader.read(&inputs, &options, host)).map_err(|error| error.format(info.format))
     }
 
     fn link(&mut self, file: FileId) -> Result<String> {
@@ -83,7 +99,7 @@ impl Host for EngineHost<'_> {
         }
         let options = Options::resolve(info.options, self.options)?;
         let request = LayoutRequest { options: &options, ..request.clone() };
-        writer.layout(view, &request, self).map_err(|error| error.format(info.format))
+        self.deeper(|host| writer.layout(view, &request, host)).map_err(|error| error.format(info.format))
     }
 }
 

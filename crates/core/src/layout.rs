@@ -185,14 +185,25 @@ impl Layout {
         if self.root >= self.files.len() {
             return Err(Error::plugin("a layout has no root file"));
         }
-        if let Some(link) = self.links.iter().find(|link| !is_plain(&link.path) || !paths.insert(&link.path))
+        for file in &self.files {
+            paths.insert(file.path.as_str());
+        }
+        let is_folder = |path: &str| {
+            let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
+            parents.into_iter().any(|parent| paths.contains(parent))
+        };
+        if let Some(file) = self.files.iter().find(|file| is_folder(&file.path)) {
+            return Err(Error::plugin("a layout's path leads through another file").file(&file.path));
+        }
+        paths.clear();
+        if let Some(link) = self.links.iter().find(|link| !is_plain(&link.path) || !paths.insert(link.path.as_str()))
         {
             let error = Error::plugin("a layout's link is not a plain unique relative path");
             return Err(error.file(&link.path));
         }
         for file in &self.files {
             let at_fault = |error: Error| error.file(&file.path);
-            if !is_plain(&file.path) || !paths.insert(&file.path) {
+            if !is_plain(&file.path) || !paths.insert(file.path.as_str()) {
                 return Err(at_fault(Error::plugin("a layout's path is not a plain unique relative path")));
             }
             let mut len = 0u64;
@@ -228,6 +239,7 @@ impl Layout {
         if !self.digests.iter().all(|digest| inside(digest.over.file, &digest.over.bytes)) {
             return Err(Error::plugin("a layout's digest covers bytes that do not exist"));
         }
+        let mut holes = Vec::with_capacity(self.patches.len());
         for patch in &self.patches {
             let hole = patch.at..patch.at.saturating_add(patch.byte_len(&self.digests));
             let over = self.digests.get(patch.digest).map(|digest| &digest.over);
@@ -236,6 +248,42 @@ impl Layout {
             });
             if !inside(patch.file, &hole) || over.is_none() || own {
                 return Err(Error::plugin("a layout's patch has no place or no value").offset(patch.at));
+            }
+            holes.push((patch.file, hole));
+        }
+        self.validate_holes(holes)
+    }
+
+    /// Holes are zeros that the layout gives, and no byte belongs to two.
+    fn validate_holes(&self, mut holes: Vec<(usize, Range<u64>)>) -> Result<()> {
+        holes.sort_unstable_by_key(|(file, hole)| (*file, hole.start));
+        let overlap = holes.windows(2).find(|pair| pair[0].0 == pair[1].0 && pair[0].1.end > pair[1].1.start);
+        if let Some([_, (file, hole)]) = overlap {
+            let error = Error::plugin("two patches of a layout share bytes").offset(hole.start);
+            return Err(error.file(&self.files[*file].path));
+        }
+        let mut holes = holes.into_iter().peekable();
+        for (idx, file) in self.files.iter().enumerate() {
+            let mut start = 0;
+            for piece in &file.pieces {
+                let end = start + piece.byte_len();
+                while let Some((_, hole)) = holes.next_if(|(file, hole)| *file == idx && hole.start < end) {
+                    let is_zero = hole.end <= end
+                        && match piece {
+                            Piece::Zero(_) => true,
+                            Piece::Bytes(blob) => blob
+                                [(hole.start - start) as usize..(hole.end - start) as usize]
+                                .iter()
+                                .all(|&byte| byte == 0),
+                            Piece::Tensor { .. } | Piece::Asset { .. } => false,
+                        };
+                    if !is_zero {
+                        let error =
+                            Error::plugin("a layout's patch covers bytes that are not given as zeros");
+                        return Err(error.file(&file.path).offset(hole.start));
+                    }
+                }
+                start = end;
             }
         }
         Ok(())

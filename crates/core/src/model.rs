@@ -9,7 +9,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::expr::{Arena, Moved, NodeId, Op, volume};
 use crate::graph::{Binding, Graph};
-use crate::inputs::FileId;
+use crate::inputs::{FileId, Inputs};
 use crate::limits::Limits;
 use crate::loss::Loss;
 use crate::tree::{Object, Tree};
@@ -141,9 +141,9 @@ pub struct Check {
 
 /// Bytes that only a plugin can make.
 pub trait PayloadSource: Send + Sync {
-    /// Fills `out` with the bytes of sequence `token` from `offset` on. Positioned and pure: the engine calls it from
-    /// several threads, and twice for the same range.
-    fn read_at(&self, token: u64, offset: u64, out: &mut [u8]) -> Result<()>;
+    /// Fills `out` with the bytes of sequence `token` from `offset` on, out of the files that the model was read from.
+    /// Positioned and pure: the engine calls it from several threads, and twice for the same range.
+    fn read_at(&self, inputs: &dyn Inputs, token: u64, offset: u64, out: &mut [u8]) -> Result<()>;
 }
 
 impl Model {
@@ -234,6 +234,11 @@ impl Model {
             };
             if !graph.bindings.iter().all(fits) || !graph.bindings.is_sorted_by_key(|binding| binding.at) {
                 return Err(Error::malformed("the graph has places for tensors that are not there"));
+            }
+            let mut named =
+                graph.origins.iter().map(|origin| origin.tensor).chain(graph.nameless.iter().copied());
+            if let Some(idx) = named.find(|idx| *idx >= self.tensors.len()) {
+                return Err(Error::malformed("the graph speaks of a tensor that is not there").found(idx));
             }
         }
         let known = |idx: TensorIdx| idx < self.tensors.len();

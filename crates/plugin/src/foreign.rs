@@ -1,10 +1,10 @@
 //! A reader or writer of a library as core knows readers and writers.
 
-use crate::calls::{Call, no_files};
+use modelferry_abi::calls::{Call, no_files};
 use modelferry_abi::codes::*;
 use modelferry_abi::info::{ReaderText, WriterText, parse};
 use modelferry_abi::raw::{self, zeroed};
-use modelferry_abi::report::Told;
+use modelferry_abi::report::{Told, caught};
 use modelferry_abi::types::*;
 use modelferry_abi::{layout, model, view};
 use modelferry_core::inputs::Inputs;
@@ -142,13 +142,14 @@ impl Reader for ForeignReader {
         let read = self.table.read.ok_or_else(|| absent("read"))?;
         let (owner, options) = (self.table.owner, layout::of_options(options));
         let mut found = MfModel { struct_size: size_of::<MfModel>() as u64, ..zeroed() };
-        let losses = Call::make(inputs, Some(host), None, |call| {
+        let limits = host.limits().clone();
+        let told = Call::make(inputs, Some(host), None, |call| {
             // SAFETY: a function of the library, a call that is under way, and room for a model.
             Told::by(|report| unsafe { read(owner, &call(report), MfSlice::of(&options), &mut found) })
         })?;
         // SAFETY: what the library has filled is what it says.
-        let mut model = unsafe { model::take(found, inputs) }?;
-        model.losses = losses;
+        let mut model = caught(|| unsafe { model::take(found, inputs, &limits) })??;
+        model.losses = told.losses()?;
         Ok(model)
     }
 }
@@ -187,11 +188,12 @@ impl ForeignWriter {
         let shown = view::Shown::new(*view)?;
         let model = shown.model();
         let mut found = MfLayout { struct_size: size_of::<MfLayout>() as u64, ..zeroed() };
-        let losses = Call::make(&no_files(), Some(host), Some(view), |call| {
+        let told = Call::make(&no_files(), Some(host), Some(view), |call| {
             Told::by(|report| f(&call(report), &model, &mut found))
         })?;
         // SAFETY: what the library has filled is what it says.
-        Ok((unsafe { layout::take(found) }?, losses))
+        let layout = caught(|| unsafe { layout::take(found) })??;
+        Ok((layout, told.losses()?))
     }
 }
 

@@ -14,7 +14,7 @@ use modelferry_core::plugin::{Answer, Host, LayoutRequest, Query};
 use modelferry_core::{Error, Result};
 
 /// A call of the program's: its files.
-pub(super) struct Called {
+pub(crate) struct Called {
     host: MfHost,
     call: u64,
     report: *const MfReport,
@@ -35,7 +35,7 @@ impl Called {
     /// # Safety
     ///
     /// The call is null or the program's, and under way for as long as the result lives.
-    pub(super) unsafe fn new(call: *const MfCall) -> Result<Called> {
+    pub(crate) unsafe fn new(call: *const MfCall) -> Result<Called> {
         // SAFETY: promised by the caller.
         let call = unsafe { raw::sized(call) }?;
         // SAFETY: promised by the caller.
@@ -67,22 +67,32 @@ impl Called {
     }
 }
 
+/// What the program does not state is as this version has it.
 fn to_limits(raw: &MfLimits) -> Limits {
     let mut limits = Limits::default();
-    let small = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    limits.header_bytes = raw.header_bytes;
-    limits.tensors = raw.tensors;
-    limits.files = raw.files;
-    limits.rank = small(raw.rank);
-    limits.name_bytes = small(raw.name_bytes);
-    limits.depth = small(raw.depth);
-    limits.objects = raw.objects;
-    limits.opcodes = raw.opcodes;
-    limits.nodes = raw.nodes;
-    limits.inline_bytes = raw.inline_bytes;
-    limits.repeated_bytes = raw.repeated_bytes;
-    limits.inflate_ratio = raw.inflate_ratio;
-    limits.read_amplification = raw.read_amplification;
+    let state = |limit: &mut u64, stated: u64| {
+        if stated != 0 {
+            *limit = stated;
+        }
+    };
+    let state_small = |limit: &mut usize, stated: u64| {
+        if stated != 0 {
+            *limit = usize::try_from(stated).unwrap_or(usize::MAX);
+        }
+    };
+    state(&mut limits.header_bytes, raw.header_bytes);
+    state(&mut limits.tensors, raw.tensors);
+    state(&mut limits.files, raw.files);
+    state_small(&mut limits.rank, raw.rank);
+    state_small(&mut limits.name_bytes, raw.name_bytes);
+    state_small(&mut limits.depth, raw.depth);
+    state(&mut limits.objects, raw.objects);
+    state(&mut limits.opcodes, raw.opcodes);
+    state(&mut limits.nodes, raw.nodes);
+    state(&mut limits.inline_bytes, raw.inline_bytes);
+    state(&mut limits.repeated_bytes, raw.repeated_bytes);
+    state(&mut limits.inflate_ratio, raw.inflate_ratio);
+    state(&mut limits.read_amplification, raw.read_amplification);
     limits
 }
 
@@ -96,7 +106,7 @@ impl Inputs for Called {
         let open = self.host.open.ok_or_else(absent)?;
         let mut file = MF_NO_FILE;
         // SAFETY: the call is under way, the text is borrowed for it.
-        Told::by(|report| unsafe { open(self.call, report, MfText::of(relative), &mut file) })?;
+        let _ = Told::by(|report| unsafe { open(self.call, report, MfText::of(relative), &mut file) })?;
         Ok(FileId(file))
     }
 
@@ -112,7 +122,7 @@ impl Inputs for Called {
         let bytes = self.growing(|out| {
             let (room, mut needed) = (out.len() as u64, 0);
             // SAFETY: the call is under way, and there is as much room as is said.
-            Told::by(|report| unsafe {
+            let _ = Told::by(|report| unsafe {
                 list(self.call, report, MfText::of(folder), out.as_mut_ptr(), room, &mut needed)
             })?;
             Ok(needed)
@@ -139,7 +149,7 @@ impl Inputs for Called {
         let read = self.host.read_at.ok_or_else(absent)?;
         let len = out.len() as u64;
         // SAFETY: the call is under way, and there is as much room as is said.
-        Told::by(|report| unsafe { read(self.call, report, file.0, offset, out.as_mut_ptr(), len) })?;
+        let _ = Told::by(|report| unsafe { read(self.call, report, file.0, offset, out.as_mut_ptr(), len) })?;
         Ok(())
     }
 }
@@ -190,7 +200,7 @@ impl Host for CalledHost<'_> {
         let mut put = |out: &mut [u8]| {
             let room = out.len() as u64;
             // SAFETY: as above.
-            Told::by(|report| unsafe {
+            let _ = Told::by(|report| unsafe {
                 ask(self.called.call, report, &given, &raw, out.as_mut_ptr(), room, &mut answer)
             })?;
             Ok(answer.count)
@@ -218,10 +228,10 @@ impl Host for CalledHost<'_> {
         let read = self.called.host.read_model.ok_or_else(absent)?;
         let mut found = MfModel { struct_size: size_of::<MfModel>() as u64, ..zeroed() };
         // SAFETY: the call is under way, and there is room for a model.
-        let losses = Told::by(|report| unsafe { read(self.called.call, report, root.0, &mut found) })?;
+        let told = Told::by(|report| unsafe { read(self.called.call, report, root.0, &mut found) })?;
         // SAFETY: what the program has filled is what it says.
-        let mut model = unsafe { model::take(found, self.called) }?;
-        model.losses = losses;
+        let mut model = unsafe { model::take(found, self.called, self.called.limits()) }?;
+        model.losses = told.losses()?;
         Ok(model)
     }
 
@@ -230,7 +240,7 @@ impl Host for CalledHost<'_> {
         let bytes = self.called.growing(|out| {
             let (room, mut needed) = (out.len() as u64, 0);
             // SAFETY: the call is under way, and there is as much room as is said.
-            Told::by(|report| unsafe {
+            let _ = Told::by(|report| unsafe {
                 link(self.called.call, report, file.0, out.as_mut_ptr(), room, &mut needed)
             })?;
             Ok(needed)
@@ -250,10 +260,10 @@ impl Host for CalledHost<'_> {
         let mut found = MfLayout { struct_size: size_of::<MfLayout>() as u64, ..zeroed() };
         let (format, is_weights) = (MfText::of(format), u32::from(view.is_weights()));
         // SAFETY: the call is under way; all that is passed lives until it returns, and there is room for a layout.
-        let losses = Told::by(|report| unsafe {
+        let told = Told::by(|report| unsafe {
             lay_out(self.called.call, report, format, is_weights, &request, &mut found)
         })?;
         // SAFETY: what the program has filled is what it says.
-        Ok((unsafe { layout::take(found) }?, losses))
+        Ok((unsafe { layout::take(found) }?, told.losses()?))
     }
 }

@@ -125,8 +125,8 @@ impl Arena {
         for dim in dims {
             n = n.checked_mul(dim.count).ok_or_else(|| Error::malformed("a view has too many items"))?;
             let reach = i128::from(dim.count.max(1) - 1) * i128::from(dim.stride);
-            low += reach.min(0);
-            high += reach.max(0);
+            low = low.saturating_add(reach.min(0));
+            high = high.saturating_add(reach.max(0));
         }
         let source_n = self[of].n;
         if n > 0 && (low < 0 || high >= i128::from(source_n)) {

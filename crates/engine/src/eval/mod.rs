@@ -196,7 +196,8 @@ impl<'a> Evaluator<'a> {
                 let source = self.source.model.sources.get(*source as usize).ok_or_else(|| {
                     Error::plugin("an expression names a source that is not there").found(source)
                 })?;
-                gather(cx, access, item, out, &mut |_, at, run, _| source.read_at(*token, at, run))
+                let inputs = self.source.inputs;
+                gather(cx, access, item, out, &mut |_, at, run, _| source.read_at(inputs, *token, at, run))
             }
             Op::Decode { of, packing } if node.dtype.is_sub_byte() => {
                 self.fill_sub_byte(*of, node.dtype, *packing, access, out, cx)

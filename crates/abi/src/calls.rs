@@ -1,13 +1,14 @@
-//! What the program offers a plugin while a call of it is under way.
+//! What one side offers the other while a call of it is under way: the program a plugin, and a plugin in Rust the makers
+//! of a model that it was given.
 //!
 //! A call is a number, not a pointer: a plugin that uses one after its end, or from a thread that it left behind, gets an
 //! error and does no harm.
 
-use modelferry_abi::codes::*;
-use modelferry_abi::raw::{self, zeroed};
-use modelferry_abi::report::{guard, tell_losses};
-use modelferry_abi::types::*;
-use modelferry_abi::{layout, model};
+use crate::codes::*;
+use crate::raw::{self, zeroed};
+use crate::report::{caught, guard, tell_losses};
+use crate::types::*;
+use crate::{layout, model};
 use modelferry_core::expr::NodeId;
 use modelferry_core::inputs::{FileId, Inputs, MemInputs};
 use modelferry_core::limits::Limits;
@@ -16,7 +17,7 @@ use modelferry_core::plugin::{Answer, Host, Query};
 use modelferry_core::{Error, Result};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 /// What one call is about.
 struct About {
@@ -25,6 +26,7 @@ struct About {
     host: Option<Mutex<*mut dyn Host>>,
     /// What a writer was given.
     view: Option<*const ModelView<'static>>,
+    limits: Limits,
 }
 
 // SAFETY: inputs and views are `Sync`; a host is behind a lock. That they live as long as the call is seen to by `Call`.
@@ -43,7 +45,7 @@ fn calls() -> MutexGuard<'static, HashMap<u64, Slot>> {
 }
 
 /// One call of a plugin, from its start to its end.
-pub(crate) struct Call {
+pub struct Call {
     number: u64,
     slot: Slot,
     limits: MfLimits,
@@ -67,6 +69,7 @@ impl Call {
                     ))
                 }),
                 view: view.map(|view| std::ptr::from_ref(view).cast()),
+                limits: limits.clone(),
             }
         };
         let (number, slot) = (NEXT.fetch_add(1, Ordering::Relaxed), Arc::new(RwLock::new(Some(about))));
@@ -75,7 +78,7 @@ impl Call {
     }
 
     /// Makes a call of a plugin: `f` is given what the plugin is given, but for the place to tell.
-    pub(crate) fn make<T>(
+    pub fn make<T>(
         inputs: &dyn Inputs,
         host: Option<&mut dyn Host>,
         view: Option<&ModelView<'_>>,
@@ -141,7 +144,13 @@ static HOST: MfHost = MfHost {
 fn within<T>(call: u64, f: impl FnOnce(&dyn Inputs, &About) -> Result<T>) -> Result<T> {
     let over = || Error::plugin("a plugin used a call that is over").found(call);
     let slot = calls().get(&call).cloned().ok_or_else(over)?;
-    let about = slot.read().unwrap_or_else(PoisonError::into_inner);
+    // Locked, or about to be, by its end alone. Waiting for that would be waiting for itself where a plugin calls from
+    // within a call of its own.
+    let about = match slot.try_read() {
+        Ok(about) => about,
+        Err(TryLockError::Poisoned(about)) => about.into_inner(),
+        Err(TryLockError::WouldBlock) => return Err(over()),
+    };
     let about = about.as_ref().ok_or_else(over)?;
     // SAFETY: the call cannot end while its lock is held.
     f(unsafe { &*about.inputs }, about)
@@ -160,22 +169,27 @@ impl About {
     }
 }
 
+/// Runs what answers a call that cannot fail: an error or a panic is no answer.
+fn quietly<T>(none: T, work: impl FnOnce() -> Result<T>) -> T {
+    caught(work).and_then(|done| done).unwrap_or(none)
+}
+
 unsafe extern "C" fn root(call: u64) -> u32 {
-    within(call, |inputs, _| Ok(inputs.root().0)).unwrap_or(MF_NO_FILE)
+    quietly(MF_NO_FILE, || within(call, |inputs, _| Ok(inputs.root().0)))
 }
 
 unsafe extern "C" fn len(call: u64, file: u32) -> u64 {
-    within(call, |inputs, _| Ok(inputs.len(FileId(file)))).unwrap_or(0)
+    quietly(0, || within(call, |inputs, _| Ok(inputs.len(FileId(file)))))
 }
 
 unsafe extern "C" fn name(call: u64, file: u32, out: *mut u8, room: u64) -> u64 {
-    within(call, |inputs, _| {
+    let work = |inputs: &dyn Inputs, _: &About| {
         let name = inputs.name(FileId(file));
         // SAFETY: the room is the plugin's.
         fill_some(unsafe { raw::room(out, room) }?, name.as_bytes());
         Ok(name.len() as u64)
-    })
-    .unwrap_or(0)
+    };
+    quietly(0, || within(call, work))
 }
 
 /// As many bytes as there is room for.
@@ -202,10 +216,11 @@ unsafe extern "C" fn open(call: u64, report: *const MfReport, name: MfText, file
 }
 
 unsafe extern "C" fn forget(call: u64, file: u32) {
-    let _ = within(call, |inputs, _| {
+    let work = |inputs: &dyn Inputs, _: &About| {
         inputs.release(FileId(file));
         Ok(())
-    });
+    };
+    quietly((), || within(call, work));
 }
 
 unsafe extern "C" fn list(
@@ -264,7 +279,7 @@ unsafe extern "C" fn ask(
         within(call, |inputs, about| {
             // SAFETY: the plugin's structs, which stay until this returns.
             let (query, (model, ids)) =
-                unsafe { (raw::sized(query)?, model::borrow(raw::sized(model)?, inputs)?) };
+                unsafe { (raw::sized(query)?, model::borrow(raw::sized(model)?, inputs, &about.limits)?) };
             let query = to_query(&query, &ids)?;
             let (mut count, mut number) = (0, 0.0);
             match about.host(|host| host.ask(&model, query))? {
@@ -368,6 +383,6 @@ unsafe extern "C" fn link(
 }
 
 /// No files: a writer has none.
-pub(crate) fn no_files() -> MemInputs {
+pub fn no_files() -> MemInputs {
     MemInputs::default()
 }
