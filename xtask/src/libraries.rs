@@ -1,9 +1,10 @@
 //! The built-in plugins as libraries: what a stranger's plugin is, made of ours.
 
+use crate::build_plugin::{self, Source};
 use crate::run::{self, Stop};
 use crate::tally::Tally;
 use modelferry_core::registry::Registry;
-use modelferry_plugin::{Library, Manifest, search};
+use modelferry_plugin::{Library, search};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -47,25 +48,16 @@ fn build(tally: &mut Tally) -> Result<PathBuf, Stop> {
     }
     fs::create_dir_all(&folder).map_err(run::at(&folder))?;
     for package in packages()? {
-        let args = ["rustc", "--quiet", "--package", &package, "--lib", "--crate-type", "cdylib"];
-        run::run(&mut run::cargo(&args))?;
-        let name = format!("lib{}.so", package.replace('-', "_"));
-        let library = folder.join(&name);
-        let built = run::target().join("debug").join(&name);
+        let built = build_plugin::build(&Source::Package(package), false)?;
+        let library = folder.join(built.file_name().unwrap_or_default());
         fs::copy(&built, &library).map_err(run::at(&built))?;
-        let exported = exported(&library)?;
-        let entry = format!("modelferry_{}_v1", package.replace('-', "_"));
-        tally.check(PART, exported == [&*entry], || format!("{name} exports {exported:?}"));
-        let manifest = Manifest::of(&library).and_then(|manifest| manifest.write(&library));
-        manifest.map_err(|error| Stop::new(error.to_string()))?;
+        let (manifest, _) = build_plugin::describe(&library)?;
+        match build_plugin::wrong_exports(&library, &manifest)? {
+            None => tally.pass(PART, 1),
+            Some(wrong) => tally.fail(PART, wrong),
+        }
     }
     Ok(folder)
-}
-
-/// Functions that a library exports.
-fn exported(library: &Path) -> Result<Vec<String>, Stop> {
-    let said = run::output(std::process::Command::new("nm").args(["-D", "--defined-only"]).arg(library))?;
-    Ok(said.lines().filter_map(|line| line.split_whitespace().nth(2)).map(str::to_owned).collect())
 }
 
 /// The libraries of a folder, opened, in the order of those that are linked in.

@@ -78,9 +78,9 @@ fn find_in(suite: &Suite<'_>, folder: &Path, log: &mut Log) -> Result<Vec<Fixtur
     Ok(fixtures)
 }
 
-/// Whether a file of testdata is no model but a part of one beside or above it: its name ends in `.data`.
+/// Whether a file of testdata is no model but a part of one beside or above it: its name has an ending such as `.data`.
 pub(super) fn goes_with_others(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "data")
+    path.extension().is_some_and(|extension| extension.to_string_lossy().ends_with("data"))
 }
 
 /// The outermost folders below `models` in which a config lies.
