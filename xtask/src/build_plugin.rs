@@ -82,7 +82,7 @@ fn built(messages: impl Iterator<Item = Value>) -> Option<PathBuf> {
         .filter_map(|message| {
             let files =
                 message["filenames"].as_array()?.iter().filter_map(|file| file.as_str().map(Path::new));
-            files.filter(is_library).map(Path::to_owned).last()
+            files.filter(is_library).map(Path::to_owned).next_back()
         })
         .last()
 }

@@ -26,7 +26,11 @@ pub(crate) fn main(flags: &Flags) -> Result<u8, Stop> {
 }
 
 /// Runs the suite on the readers and writers of libraries, among those that are built in.
-fn judge(plugins: &[PathBuf], more_testdata: Vec<PathBuf>, bless: bool) -> Result<(Outcome, Tally), Stop> {
+pub(crate) fn judge(
+    plugins: &[PathBuf],
+    more_testdata: Vec<PathBuf>,
+    bless: bool,
+) -> Result<(Outcome, Tally), Stop> {
     let failed = |error: modelferry_core::Error| Stop::new(error.to_string());
     let libraries = search::libraries(plugins, None, None).map_err(failed)?;
     for library in &libraries {

@@ -221,13 +221,11 @@ impl Plugin {
         match place {
             Place::Inside => {
                 println!("it is a package of the workspace, and registered in crates/cli/src/builtin.rs\n");
-                println!("  cargo test -p {package}              says what is left to do");
-                println!(
-                    "  cargo xtask conformance              the suite on every pair, its files among them"
-                );
+                println!("  cargo test -p {package}   # says what is left to do");
+                println!("  cargo xtask conformance       # the suite on every pair, its files among them");
             }
             Place::Outside(folder) => {
-                println!("\n  cd {} && cargo test     says what is left to do", folder.display());
+                println!("\n  cd {} && cargo test   # says what is left to do", folder.display());
                 println!("  cargo xtask build-plugin {}", folder.display());
             }
         }
