@@ -7,7 +7,7 @@ use crate::flags::Flags;
 use crate::peers;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
-use crate::{faults, fuzz, libraries, licences, test, tidy};
+use crate::{faults, fuzz, libraries, licences, new_plugin, test, tidy};
 use modelferry_conformance::faults::Depth;
 
 /// `cargo xtask ci`. Every step runs, whatever the others said, so that one run shows everything that is wrong.
@@ -30,6 +30,7 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
         conformance::print_matrix(&found.outcome);
     }
     step("plugins as libraries", &mut tally, libraries::run);
+    step("new plugins", &mut tally, || Ok(((), new_plugin::check()?)));
     let judged = step("peers", &mut tally, || peers::run(&[], false));
     if is_full {
         step("more random expressions", &mut tally, || Ok(((), conformance::more_seeds()?)));

@@ -1,6 +1,7 @@
 //! `cargo xtask conformance`: the suite of the crate of that name on testdata, and its report.
 
 use crate::flags::Flags;
+use crate::judge;
 use crate::libraries;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
@@ -26,9 +27,19 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     if flags.has("--mutate") {
         return Ok(mutate().1.finish());
     }
+    if flags.value("--plugin").is_some() {
+        return judge::main(&flags);
+    }
+    if let Some(alone) =
+        ["--testdata", "--bless"].into_iter().find(|key| flags.has(key) || flags.value(key).is_some())
+    {
+        return Err(Stop::usage(format!(
+            "{alone} goes with --plugin; `fixtures --bless` is for those of the workspace"
+        )));
+    }
     if flags.has("--libraries") {
         let mut tally = Tally::default();
-        let (outcome, found) = suite(&libraries::registry(&mut tally)?, &SuiteOptions::default());
+        let (outcome, found) = suite(&libraries::registry(&mut tally)?, &options());
         print_matrix(&outcome);
         tally.add(found);
         return Ok(tally.finish());
@@ -66,13 +77,13 @@ fn mutate() -> (Mutations, Tally) {
 
 /// Runs every check, prints each with its count.
 fn checks() -> Result<(Outcome, Tally), Stop> {
-    let options = SuiteOptions { binary: Some(run::build_modelferry()?), ..SuiteOptions::default() };
+    let options = SuiteOptions { binary: Some(run::build_modelferry()?), ..options() };
     Ok(suite(&modelferry_cli::builtin::registry(), &options))
 }
 
 /// Runs every check on many more random expressions.
 pub(crate) fn more_seeds() -> Result<Tally, Stop> {
-    let usual = SuiteOptions::default();
+    let usual = options();
     let first_seed = usual.first_seed + usual.n_seeds;
     println!("seeds {first_seed} to {}", first_seed + MORE_SEEDS - 1);
     let only = vec!["random expressions".to_owned()];
@@ -84,7 +95,7 @@ pub(crate) fn more_seeds() -> Result<Tally, Stop> {
 /// Rewrites the recorded errors of testdata/bad.
 pub(crate) fn bless() -> Result<Tally, Stop> {
     let binary = Some(run::build_modelferry()?);
-    let options = SuiteOptions { binary, bless: true, ..SuiteOptions::default() };
+    let options = SuiteOptions { binary, bless: true, ..options() };
     Ok(suite(&modelferry_cli::builtin::registry(), &options).1)
 }
 
@@ -107,7 +118,18 @@ fn suite(registry: &Registry, options: &SuiteOptions) -> (Outcome, Tally) {
     (outcome, tally)
 }
 
-fn tally(outcome: &Outcome) -> Tally {
+/// The usual ones, with the files that readers of the workspace keep in their own crates.
+fn options() -> SuiteOptions {
+    let plugins = std::fs::read_dir(run::root().join("plugins")).into_iter().flatten().flatten();
+    let readers = plugins.filter(|entry| entry.file_name().to_string_lossy().ends_with("-reader"));
+    let own = readers.map(|entry| entry.path().join("testdata")).filter(|folder| folder.is_dir());
+    let mut more_testdata: Vec<_> = own.collect();
+    more_testdata.sort();
+    SuiteOptions { more_testdata, ..SuiteOptions::default() }
+}
+
+/// Counts what a run has found, and prints each check with its number.
+pub(crate) fn tally(outcome: &Outcome) -> Tally {
     let mut tally = Tally::default();
     let n_checked: u64 = outcome.checks.iter().map(|(_, n)| n).sum();
     for (name, n) in &outcome.checks {

@@ -17,8 +17,11 @@ impl Flags {
     pub(crate) fn parse(usage: &str, args: Vec<OsString>) -> Result<Flags, Stop> {
         let known: Vec<&str> = usage.split_whitespace().map(|word| word.trim_matches(['[', ']'])).collect();
         let wrong = |arg: &str| Stop::usage(format!("{arg:?} is not known here; usage: {usage}"));
+        let takes_value =
+            |key: &str| known.iter().any(|word| word.split_once('=').is_some_and(|(known, _)| known == key));
         let mut found = Flags::default();
-        for arg in args {
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
             let arg = arg.into_string().map_err(|arg| wrong(&arg.to_string_lossy()))?;
             if !arg.starts_with('-') {
                 if !known.iter().any(|word| word.ends_with('…')) {
@@ -28,11 +31,12 @@ impl Flags {
             } else if known.contains(&&*arg) && !arg.contains('=') {
                 found.flags.push(arg);
             } else {
-                let (key, value) = arg.split_once('=').ok_or_else(|| wrong(&arg))?;
-                if !known.iter().any(|word| word.split_once('=').is_some_and(|(known, _)| known == key)) {
-                    return Err(wrong(&arg));
-                }
-                found.values.push((key.to_owned(), value.to_owned()));
+                let (key, value) = match arg.split_once('=') {
+                    Some((key, value)) => (key, Some(value.to_owned())),
+                    None => (&*arg, args.next().and_then(|value| value.into_string().ok())),
+                };
+                let value = value.filter(|_| takes_value(key)).ok_or_else(|| wrong(&arg))?;
+                found.values.push((key.to_owned(), value));
             }
         }
         Ok(found)
@@ -45,7 +49,12 @@ impl Flags {
 
     /// The value of `key`, the last one if it was given twice.
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
-        self.values.iter().rfind(|(found, _)| found == key).map(|(_, value)| &**value)
+        self.values(key).next_back()
+    }
+
+    /// Every value of `key`.
+    pub(crate) fn values(&self, key: &str) -> impl DoubleEndedIterator<Item = &str> {
+        self.values.iter().filter(move |(found, _)| found == key).map(|(_, value)| &**value)
     }
 }
 
@@ -64,7 +73,10 @@ mod tests {
         assert_eq!(flags.names, ["a", "b"]);
         assert!(flags.has("--quick") && !flags.has("--full"));
         assert_eq!(flags.value("--pairs"), Some("9"));
-        for wrong in ["--full", "--pairs", "--quick=1", "--pairs=N --json=x"] {
+        let flags = parse(usage, "--pairs 3 a --pairs=9 --quick").unwrap();
+        assert_eq!(flags.values("--pairs").collect::<Vec<_>>(), ["3", "9"]);
+        assert!(flags.names == ["a"] && flags.has("--quick"));
+        for wrong in ["--full", "--pairs", "--quick=1", "--pairs=N --json=x", "--full 3"] {
             assert_eq!(parse(usage, wrong).unwrap_err().code, 2, "{wrong}");
         }
         assert_eq!(parse("[--full]", "name").unwrap_err().code, 2);

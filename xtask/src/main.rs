@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod build_plugin;
 mod ci;
 mod conformance;
 mod evidence;
@@ -15,8 +16,10 @@ mod faults;
 mod fixtures;
 mod flags;
 mod fuzz;
+mod judge;
 mod libraries;
 mod licences;
+mod new_plugin;
 mod peers;
 mod run;
 mod tally;
@@ -39,7 +42,7 @@ struct Task {
     run: fn(Flags) -> Result<u8, Stop>,
 }
 
-const TASKS: [Task; 10] = [
+const TASKS: [Task; 12] = [
     Task {
         name: "test",
         usage: "",
@@ -48,9 +51,22 @@ const TASKS: [Task; 10] = [
     },
     Task {
         name: "conformance",
-        usage: "[--full] [--mutate] [--libraries]",
-        help: "every reader x every writer x every model of testdata; --mutate: that the suite fails when it should",
+        usage: "[--full] [--mutate] [--libraries] [--plugin=PATH] [--testdata=DIR] [--bless]",
+        help: "every reader x every writer x every model of testdata; --mutate: that the suite fails when it should; \
+               --plugin: on a library or a folder of them",
         run: conformance::main,
+    },
+    Task {
+        name: "new-plugin",
+        usage: "[SIDE NAME…] [--out=DIR]",
+        help: "begins a plugin: `new-plugin reader NAME` or `writer`, in the workspace or in a folder of its own",
+        run: new_plugin::main,
+    },
+    Task {
+        name: "build-plugin",
+        usage: "[PACKAGE|FOLDER…] [--release]",
+        help: "makes a library of a plugin's crate, with its manifest, for --plugin",
+        run: build_plugin::main,
     },
     Task {
         name: "peers",

@@ -38,17 +38,22 @@ pub(crate) fn check() -> Result<Tally, Stop> {
         check_crate(&root, folder, &mut tally)?;
     }
     check_directions(&mut tally)?;
-    for page in PAGES_WITH_PATHS {
-        if let Ok(text) = fs::read_to_string(root.join(page)) {
-            let gone: Vec<String> =
-                paths(&text).into_iter().filter(|path| !root.join(path).exists()).collect();
+    let mut pages = PAGES_WITH_PATHS.map(|page| root.join(page)).to_vec();
+    walk(&root.join("docs"), &mut pages)?;
+    for page in &pages {
+        if let Ok(text) = fs::read_to_string(page) {
+            // Links are relative to their page, code speaks of the workspace.
+            let around = page.parent().unwrap_or(&root);
+            let is_there = |path: &String| root.join(path).exists() || around.join(path).exists();
+            let gone: Vec<String> = paths(&text).into_iter().filter(|path| !is_there(path)).collect();
+            let name = page.strip_prefix(&root).unwrap_or(page).display();
             tally.check("tidy", gone.is_empty(), || {
-                format!("{page} names paths that are not there: {gone:?}")
+                format!("{name} names paths that are not there: {gone:?}")
             });
         }
     }
     let mut files = vec![];
-    for folder in ["crates", "plugins", "xtask", "testdata", "fuzz", ".ci"] {
+    for folder in ["crates", "plugins", "xtask", "testdata", "docs", "fuzz", ".ci"] {
         walk(&root.join(folder), &mut files)?;
     }
     for path in files.iter().chain(&PAGES.map(|page| root.join(page))) {

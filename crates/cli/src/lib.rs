@@ -47,11 +47,13 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> i32 {
         Err(error) => return no_command(&args, &error),
     };
     let Some((name, matches)) = matches.subcommand() else { return 0 };
-    let session = match Session::new(&plugins, matches) {
+    // What every command takes stands behind the last word of one that has several.
+    let common = matches.subcommand().map_or(matches, |(_, matches)| matches);
+    let session = match Session::new(&plugins, common) {
         Ok(session) => session,
         Err(error) => {
             let failure = Failure { error: &error, code: error.kind().exit_code() };
-            return output::fail(name, failure, matches.get_flag("json"));
+            return output::fail(name, failure, common.get_flag("json"));
         }
     };
     match name {

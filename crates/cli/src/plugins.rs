@@ -126,7 +126,7 @@ pub(crate) fn run(session: &Session<'_>, matches: &ArgMatches) -> i32 {
         Some(("manifest", matches)) => manifest(session, &args::get_path(matches, "library")),
         _ => list(session),
     };
-    done.map_or_else(|error| session.fail(&command, &error), |code| code)
+    done.unwrap_or_else(|error| session.fail(&command, &error))
 }
 
 /// Pins a library's hash.

@@ -8,16 +8,18 @@
 //! [`mutate`] spoils conversions on purpose and sees that the suite notices: a suite that cannot fail proves nothing.
 //! [`faults::run`] fails every call to the system of every conversion, one at a time.
 //!
-//! The whole test of a plugin is this, with fixtures in `testdata/models` and `testdata/bad`:
+//! The whole test of a plugin is this, with fixtures in `testdata/models` and `testdata/bad`; of a plugin that is only
+//! begun it says which steps are left:
 //!
 //! ```no_run
-//! use modelferry_conformance::{SuiteOptions, run};
+//! use modelferry_conformance::{Left, reader_is_done};
 //! use modelferry_core::registry::Registry;
-//! let mut registry = Registry::default();
-//! // registry.add_reader(MyReader);
-//! // registry.add_writer(MyWriter);
-//! let outcome = run(&registry, "testdata".as_ref(), &SuiteOptions::default());
-//! assert!(outcome.failures.is_empty(), "{:#?}", outcome.failures);
+//! fn the_reader_is_done() -> Result<(), Left> {
+//!     let mut registry = Registry::default();
+//!     // my_reader::register(&mut registry);
+//!     // And a format to convert to: safetensors_reader::register, safetensors_writer::register.
+//!     reader_is_done(&registry, "mine", "testdata".as_ref())
+//! }
 //! ```
 
 #![forbid(unsafe_code)]
@@ -35,4 +37,7 @@ mod stopwatch;
 pub mod suite;
 
 pub use stopwatch::Stopwatch;
-pub use suite::{Mutated, Mutations, Outcome, Pair, SuiteOptions, Verdict, mutate, run, twins};
+pub use suite::{
+    Judged, Left, Mutated, Mutations, Outcome, PLACEHOLDER, Pair, SuiteOptions, Verdict, mutate,
+    reader_is_done, run, twins, writer_is_done,
+};

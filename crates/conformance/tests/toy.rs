@@ -1,6 +1,8 @@
 //! The suite on a format of a stranger: it passes when the plugin is right, and fails in the right place when not.
 
-use modelferry_conformance::{Outcome, SuiteOptions, mutate, run};
+use modelferry_conformance::{
+    Judged, Outcome, PLACEHOLDER, SuiteOptions, mutate, reader_is_done, run, writer_is_done,
+};
 use modelferry_core::expr::{Packing, volume};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::layout::{Layout, Piece};
@@ -279,4 +281,63 @@ fn what_is_spoilt_is_noticed() {
     for mutated in found.kinds {
         assert_eq!(mutated.n_caught, mutated.n_tried, "{}", mutated.kind);
     }
+}
+
+#[test]
+fn those_that_only_help_are_not_judged() {
+    let testdata = testdata("judged").expect("the target folder can be written");
+    let judged = |registry: &Registry, readers: &[&str], writers: &[&str]| {
+        let [readers, writers] =
+            [readers, writers].map(|formats| formats.iter().map(|&format| format.to_owned()).collect());
+        let judged = Some(Judged { readers, writers });
+        run(registry, &testdata, &SuiteOptions { judged, ..SuiteOptions::default() })
+    };
+    // There is no writer of text, so there are no casts; and the engine is not the plugin's.
+    let text = judged(&registry(Fault::DropsTensor), &["text"], &[]);
+    let no_number = "a header with any number replaced is an error or a model: nothing was there to check";
+    assert_eq!(text.failures, [no_number]);
+    assert!(text.pairs.iter().all(|pair| pair.reader == "text"));
+    assert!(text.checks.iter().all(|(name, _)| !name.contains("casts") && !name.contains("expressions")));
+    let toy = judged(&registry(Fault::DropsTensor), &[], &["toy"]);
+    assert!(toy.failures.iter().any(|failure| failure.contains("nobody declared a change: tensor")));
+    assert!(toy.checks.iter().all(|(name, _)| !name.contains("cut")));
+    let nobody = judged(&registry(Fault::None), &["other"], &[]);
+    assert!(nobody.failures.iter().any(|failure| failure.contains("nothing was there to check")));
+}
+
+#[test]
+fn steps_that_are_left_are_listed() {
+    let testdata = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("steps");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = testdata.join(name);
+        let folder = path.parent().expect("it is in a folder");
+        fs::create_dir_all(folder)
+            .and_then(|()| fs::write(path, bytes))
+            .expect("the target folder can be written");
+    };
+    let _ = fs::remove_dir_all(&testdata);
+    write("models/tiny.toy", PLACEHOLDER.as_bytes());
+    let toy = registry(Fault::None);
+    let left = format!("{:?}", reader_is_done(&toy, "toy", &testdata).unwrap_err());
+    assert!(left.starts_with("toy is not done, 0 of 5 steps are:\nTODO 1 of 5: put a small file"), "{left}");
+
+    write("models/tiny.toy", b"TOY\n\x09\0\0\0u8 1, 61\n\x07");
+    let left = format!("{:?}", reader_is_done(&toy, "toy", &testdata).unwrap_err());
+    assert!(left.starts_with("toy is not done, 4 of 5 steps are:\ndone 1 of 5"), "{left}");
+    assert!(left.contains("TODO 5 of 5: put a broken file"), "{left}");
+
+    write("bad/toy/short.toy", b"TOY");
+    write("bad/toy/short.toy.expect", b"exit 10\ntoy: another\n");
+    let left = format!("{:?}", reader_is_done(&toy, "toy", &testdata).unwrap_err());
+    assert!(left.starts_with("the suite found 1 faults:\n"), "{left}");
+    assert!(left.contains("MODELFERRY_UPDATE"), "{left}");
+    assert!(writer_is_done(&toy, "toy", &testdata).is_ok());
+    let mut alone = Registry::default();
+    alone.add_writer(Toy(Fault::None));
+    let left = format!("{:?}", writer_is_done(&alone, "toy", &testdata).unwrap_err());
+    assert!(left.starts_with("toy is not done, 1 of 3 steps are:\nTODO 1 of 3: a reader"), "{left}");
+    assert!(
+        left.contains("done 2 of 3") && left.contains("it is laid out, and nothing here reads it"),
+        "{left}"
+    );
 }

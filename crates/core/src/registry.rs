@@ -24,6 +24,12 @@ impl Registry {
         self.writers.push(Box::new(writer));
     }
 
+    /// Keeps the readers and the writers of those formats only for which these say yes: another takes their place.
+    pub fn retain(&mut self, reader: impl Fn(&str) -> bool, writer: impl Fn(&str) -> bool) {
+        self.readers.retain(|known| reader(known.info().format));
+        self.writers.retain(|known| writer(known.info().format));
+    }
+
     /// Every reader.
     pub fn readers(&self) -> impl Iterator<Item = &dyn Reader> {
         self.readers.iter().map(|reader| &**reader)

@@ -14,29 +14,41 @@ use std::time::Duration;
 /// What one bad file may take.
 const MAX_TIME: Duration = Duration::from_millis(100);
 
-/// Rewrites the recorded errors.
-const BLESS: &str = "cargo xtask fixtures --bless";
-
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
-    let folder = suite.testdata.join("bad");
-    let files = walk(&folder).unwrap_or_default();
-    let folders = folders(suite, &folder);
+    let mut tried: Vec<PathBuf> = vec![];
+    for testdata in &suite.testdata {
+        tried.extend(check_in(suite, &testdata.join("bad"), log));
+    }
+    for format in suite.judged_readers().map(|reader| reader.info().format) {
+        let is_tried = |bad: PathBuf| tried.iter().any(|path| path.starts_with(bad.join(format)));
+        if !suite.testdata.iter().any(|testdata| is_tried(testdata.join("bad"))) {
+            let own =
+                suite.testdata.last().map(|testdata| testdata.join("bad").join(format)).unwrap_or_default();
+            log.record::<()>(format, Err(format!("the reader has no files in {}", own.display())));
+        }
+    }
+}
+
+/// Tries the cases of one folder, and gives them.
+fn check_in(suite: &Suite<'_>, folder: &Path, log: &mut Log) -> Vec<PathBuf> {
+    let is_judged = |path: &Path| {
+        let group = path.strip_prefix(folder).ok().and_then(|path| path.iter().next());
+        suite.judges_all() || group.is_some_and(|group| suite.judges_reader(&group.to_string_lossy()))
+    };
+    let mut files = walk(folder).unwrap_or_default();
+    files.retain(|path| is_judged(path));
+    let folders = folders(suite, folder);
     let is_in_folder = |path: &Path| folders.iter().any(|folder| path.starts_with(folder));
     let is_case = |path: &&PathBuf| !is_in_folder(path) && is_case(path, &files);
     let cases: Vec<&PathBuf> = folders.iter().chain(files.iter().filter(is_case)).collect();
-    for group in fs::read_dir(&folder).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
-        if !cases.iter().any(|path| path.starts_with(group.path())) {
-            log.record::<()>(&group.path().display().to_string(), Err("nothing in it is tried".to_owned()));
+    let groups = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    for group in groups.filter(|group| group.is_dir() && is_judged(group)) {
+        if !cases.iter().any(|path| path.starts_with(&group)) {
+            log.record::<()>(&group.display().to_string(), Err("nothing in it is tried".to_owned()));
         }
     }
-    for format in suite.registry.readers().map(|reader| reader.info().format) {
-        if !cases.iter().any(|path| path.starts_with(folder.join(format))) {
-            let why = format!("the reader has no files in {}", folder.join(format).display());
-            log.record::<()>(format, Err(why));
-        }
-    }
-    for path in cases {
-        let subject = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
+    for path in &cases {
+        let subject = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         log.record(&subject, fails_as_recorded(suite, path));
     }
     for path in files.iter().filter(|path| path.extension().is_some_and(|extension| extension == "expect")) {
@@ -47,11 +59,12 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
             );
         }
     }
+    cases.into_iter().cloned().collect()
 }
 
 /// The folders that are a case as a whole: each one in that of a format whose models are folders.
 fn folders(suite: &Suite<'_>, bad: &Path) -> Vec<PathBuf> {
-    let readers = suite.registry.readers().map(|reader| reader.info());
+    let readers = suite.judged_readers().map(|reader| reader.info());
     let groups = readers.filter(|info| info.place == Place::Folder).map(|info| bad.join(info.format));
     let entries = groups.filter_map(|group| fs::read_dir(group).ok()).flatten().flatten();
     let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
@@ -85,9 +98,13 @@ fn fails_as_recorded(suite: &Suite<'_>, path: &Path) -> Result<(), String> {
     }
     match fs::read_to_string(&recorded) {
         Ok(expected) if expected == found => Ok(()),
-        Ok(expected) => Err(format!("expected\n{expected}found\n{found}if that is better, run `{BLESS}`")),
+        Ok(expected) => {
+            let by = suite.options.bless_by;
+            Err(format!("expected\n{expected}found\n{found}if that is better, {by} records it"))
+        }
         Err(error) => {
-            Err(format!("{}: {error}; run `{BLESS}` and look at what it writes", recorded.display()))
+            let by = suite.options.bless_by;
+            Err(format!("{}: {error}; {by} writes it, look at what it says", recorded.display()))
         }
     }
 }

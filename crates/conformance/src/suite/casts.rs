@@ -11,13 +11,28 @@ use modelferry_core::loss::LossKind;
 use modelferry_core::plugin::{Carries, Shards, WriterInfo};
 use modelferry_transform::{Edits, StripPrefix};
 
+/// Whether a format is judged whose writer stores a float type that its reader could read back.
+pub(super) fn judges(suite: &Suite<'_>) -> bool {
+    suite.judges_all() || targets().any(|to| writer(suite, to).is_some())
+}
+
+/// The types that are cast to.
+fn targets() -> impl Iterator<Item = DType> {
+    DType::all().filter(|dtype| dtype.is_float() && !dtype.is_sub_byte())
+}
+
+/// A writer of a judged format that stores the type under a name. Which one does not matter here.
+fn writer(suite: &Suite<'_>, to: DType) -> Option<&'static WriterInfo> {
+    let is_judged = |format: &str| suite.judges_writer(format) || suite.judges_reader(format);
+    let is_read = |format: &str| suite.fixtures.iter().any(|fixture| fixture.format == format);
+    let stores = |info: &&WriterInfo| info.names == Carries::Yes && info.dtypes.contains(&to);
+    let mut writers = suite.registry.writers().map(|writer| writer.info());
+    writers.find(|info| stores(info) && is_judged(info.format) && is_read(info.format))
+}
+
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
-    let targets = DType::all().filter(|dtype| dtype.is_float() && !dtype.is_sub_byte());
-    for to in targets {
-        // Which writer does not matter here; one that stores the type under a name is enough.
-        let mut writers = suite.registry.writers().map(|writer| writer.info());
-        let stores = |info: &&WriterInfo| info.names == Carries::Yes && info.dtypes.contains(&to);
-        let Some(info) = writers.find(|info| stores(info)) else { continue };
+    for to in targets() {
+        let Some(info) = writer(suite, to) else { continue };
         for fixture in suite.fixtures.iter().filter(|fixture| fixture.format == info.format) {
             let subject = format!("{} to {to}", fixture.name);
             let result = guarded(|| casts(suite, fixture, info, to)).and_then(|result| result);

@@ -14,7 +14,10 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     for fixture in &suite.fixtures {
         // A folder is never shown to a reader of files; the files of others are no folders.
         let others = |reader: &&dyn Reader| {
-            reader.info().format != fixture.format && reader.info().place == fixture.place()
+            let is_judged = suite.judges_reader(reader.info().format)
+                || suite.judges_reader(fixture.format)
+                || suite.judges_writer(fixture.format);
+            is_judged && reader.info().format != fixture.format && reader.info().place == fixture.place()
         };
         for reader in suite.registry.readers().filter(others) {
             let subject = format!("{} shown to the reader of {}", fixture.name, reader.info().format);

@@ -35,24 +35,33 @@ impl Fixture {
     }
 }
 
-/// The models of `testdata/models`. A folder with a config is one, and so is everything in it. Else a file beside others there is a model; so is each one in a folder of its own.
+/// The models of every `testdata/models`.
 pub(super) fn find(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, String> {
-    let folder = suite.testdata.join("models");
-    let files = walk(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut fixtures = vec![];
+    for testdata in &suite.testdata {
+        fixtures.extend(find_in(suite, &testdata.join("models"), log)?);
+    }
+    Ok(fixtures)
+}
+
+/// The models of a folder. A folder in it with a config is one, and so is everything in that. Else a file beside others
+/// there is a model; so is each one in a folder of its own.
+fn find_in(suite: &Suite<'_>, folder: &Path, log: &mut Log) -> Result<Vec<Fixture>, String> {
+    let files = walk(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     if files.is_empty() {
         return Err(format!("{}: no models", folder.display()));
     }
     let mut fixtures = vec![];
-    let folders = folders_of_models(&folder, &files);
+    let folders = folders_of_models(folder, &files);
     for path in &folders {
-        let name = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
+        let name = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         let files = files.iter().filter(|file| file.starts_with(path)).cloned().collect();
         if let Some(format) = log.record(&name, owner(suite, path)) {
             fixtures.push(Fixture { name, path: path.clone(), format, files });
         }
     }
     for path in files.iter().filter(|path| !folders.iter().any(|folder| path.starts_with(folder))) {
-        let name = path.strip_prefix(&folder).unwrap_or(path).display().to_string();
+        let name = path.strip_prefix(folder).unwrap_or(path).display().to_string();
         let own = path.parent().filter(|own| *own != folder);
         let siblings = files.iter().filter(|other| own.is_some_and(|own| other.starts_with(own)));
         let mut members: Vec<PathBuf> = siblings.cloned().collect();
@@ -69,9 +78,9 @@ pub(super) fn find(suite: &Suite<'_>, log: &mut Log) -> Result<Vec<Fixture>, Str
     Ok(fixtures)
 }
 
-/// Whether a file of testdata is no model but a part of one beside or above it: its name ends in `.data`.
+/// Whether a file of testdata is no model but a part of one beside or above it: its name has an ending such as `.data`.
 pub(super) fn goes_with_others(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension == "data")
+    path.extension().is_some_and(|extension| extension.to_string_lossy().ends_with("data"))
 }
 
 /// The outermost folders below `models` in which a config lies.

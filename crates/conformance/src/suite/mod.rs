@@ -3,6 +3,7 @@
 //! Nothing here knows a format. A new reader or writer joins by being registered, a new model by lying in
 //! `testdata/models`, a new damaged file by lying in `testdata/bad`.
 
+mod author;
 mod bad;
 mod casts;
 mod content;
@@ -10,6 +11,7 @@ mod damage;
 mod declines;
 mod expressions;
 mod fixtures;
+mod judged;
 mod mutations;
 mod pairs;
 mod processes;
@@ -21,6 +23,8 @@ mod truncated;
 mod twins;
 mod writers;
 
+pub use author::{Left, PLACEHOLDER, reader_is_done, writer_is_done};
+pub use judged::Judged;
 pub use mutations::{Mutated, Mutations, mutate};
 pub use twins::twins;
 
@@ -41,8 +45,16 @@ pub struct SuiteOptions {
     /// The `modelferry` program, to run as a process of its own. Without it that check is left out, and named in
     /// [`Outcome::left_out`].
     pub binary: Option<PathBuf>,
+    /// Plugins that the program is told of.
+    pub plugins: Vec<PathBuf>,
     /// Writes the `.expect` files of `testdata/bad` instead of comparing with them.
     pub bless: bool,
+    /// What a person does to have them written, for messages.
+    pub bless_by: &'static str,
+    /// Folders like `testdata`, beside it.
+    pub more_testdata: Vec<PathBuf>,
+    /// Which readers and writers are judged; all if nothing is said.
+    pub judged: Option<Judged>,
     /// First seed of the random expressions.
     pub first_seed: u64,
     /// Number of seeds.
@@ -54,7 +66,17 @@ pub struct SuiteOptions {
 impl Default for SuiteOptions {
     /// A thousand seeds, no process, nothing rewritten.
     fn default() -> SuiteOptions {
-        SuiteOptions { binary: None, bless: false, first_seed: 0, n_seeds: 1000, only: vec![] }
+        SuiteOptions {
+            binary: None,
+            plugins: vec![],
+            bless: false,
+            bless_by: "`cargo xtask fixtures --bless`",
+            more_testdata: vec![],
+            judged: None,
+            first_seed: 0,
+            n_seeds: 1000,
+            only: vec![],
+        }
     }
 }
 
@@ -109,22 +131,26 @@ impl Outcome {
     }
 }
 
-/// A check: its name in reports, and what does it.
-type Check = (&'static str, fn(&Suite<'_>, &mut Log));
+/// A check: its name in reports, whether there is something that it judges, and what does it.
+type Check = (&'static str, fn(&Suite<'_>) -> bool, fn(&Suite<'_>, &mut Log));
 
 /// Every check.
 const CHECKS: &[Check] = &[
-    ("every file is taken by its own reader and declined by all others", declines::check),
-    ("every writer keeps what it does not declare", writers::check),
-    ("every reader to every writer is exact, declared or refused", pairs::check),
-    ("casts round once and their losses are seen", casts::check),
-    ("threads, memory, instructions and a second run change no byte", repeats::check),
-    ("a process of any locale writes the same bytes", processes::check),
-    ("a file that is cut anywhere is an error", truncated::check),
-    ("a header with any bit flipped is an error or a model", sweeps::check_bits),
-    ("a header with any number replaced is an error or a model", sweeps::check_numbers),
-    ("a bad file gives its recorded error", bad::check),
-    ("random expressions agree with the naive evaluator", expressions::check),
+    ("every file is taken by its own reader and declined by all others", |_| true, declines::check),
+    ("every writer keeps what it does not declare", |suite| suite.has_writer(), writers::check),
+    ("every reader to every writer is exact, declared or refused", |_| true, pairs::check),
+    ("casts round once and their losses are seen", casts::judges, casts::check),
+    ("threads, memory, instructions and a second run change no byte", |_| true, repeats::check),
+    ("a process of any locale writes the same bytes", |_| true, processes::check),
+    ("a file that is cut anywhere is an error", |suite| suite.has_reader(), truncated::check),
+    ("a header with any bit flipped is an error or a model", |suite| suite.has_reader(), sweeps::check_bits),
+    (
+        "a header with any number replaced is an error or a model",
+        |suite| suite.has_reader(),
+        sweeps::check_numbers,
+    ),
+    ("a bad file gives its recorded error", |suite| suite.has_reader(), bad::check),
+    ("random expressions agree with the naive evaluator", |suite| suite.judges_all(), expressions::check),
 ];
 
 /// Runs every check on the plugins of `registry` and the files under `testdata`.
@@ -141,7 +167,7 @@ pub fn run(registry: &Registry, testdata: &Path, options: &SuiteOptions) -> Outc
     outcome.failures.append(&mut log.failures);
     let is_wanted =
         |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(part));
-    for &(name, check) in CHECKS.iter().filter(|(name, _)| is_wanted(name)) {
+    for &(name, _, check) in CHECKS.iter().filter(|(name, judges, _)| is_wanted(name) && judges(&suite)) {
         let mut log = Log::default();
         if let Err(panic) = guarded(|| check(&suite, &mut log)) {
             log.failures.push(panic);
@@ -164,8 +190,8 @@ pub fn run(registry: &Registry, testdata: &Path, options: &SuiteOptions) -> Outc
 /// What the checks share.
 struct Suite<'a> {
     registry: &'a Registry,
-    /// Without links in it.
-    testdata: PathBuf,
+    /// Folders of files, without links in their paths; the last one is that of whoever is judged.
+    testdata: Vec<PathBuf>,
     options: &'a SuiteOptions,
     /// Files that readers take, from testdata and made here.
     fixtures: Vec<Fixture>,
@@ -177,17 +203,32 @@ struct Suite<'a> {
 impl<'a> Suite<'a> {
     fn prepare(
         registry: &'a Registry,
-        testdata: &'a Path,
+        testdata: &Path,
         options: &'a SuiteOptions,
         log: &mut Log,
     ) -> Result<Suite<'a>, String> {
-        let scratch = Scratch::new().map_err(|error| format!("no folder for temporary files: {error}"))?;
-        let testdata = testdata.canonicalize().map_err(|error| format!("{}: {error}", testdata.display()))?;
-        let (control, io) = (Control::new(), Arc::new(OsIo));
-        let mut suite = Suite { registry, testdata, options, fixtures: vec![], scratch, control, io };
+        let mut suite = Suite::empty(registry, testdata, options)?;
         suite.fixtures = fixtures::find(&suite, log)?;
         suite.fixtures.extend(fixtures::make(&suite, log)?);
         Ok(suite)
+    }
+
+    /// Without fixtures.
+    fn empty(
+        registry: &'a Registry,
+        testdata: &Path,
+        options: &'a SuiteOptions,
+    ) -> Result<Suite<'a>, String> {
+        let scratch = Scratch::new().map_err(|error| format!("no folder for temporary files: {error}"))?;
+        let mut folders: Vec<PathBuf> = vec![];
+        for folder in [testdata].into_iter().chain(options.more_testdata.iter().map(|folder| &**folder)) {
+            let folder = folder.canonicalize().map_err(|error| format!("{}: {error}", folder.display()))?;
+            if !folders.contains(&folder) {
+                folders.push(folder);
+            }
+        }
+        let (control, io) = (Control::new(), Arc::new(OsIo));
+        Ok(Suite { registry, testdata: folders, options, fixtures: vec![], scratch, control, io })
     }
 }
 

@@ -13,7 +13,7 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     for writer in suite.registry.writers() {
         let info = writer.info();
         let own = own_metadata(suite, writer);
-        for fixture in &suite.fixtures {
+        for fixture in suite.fixtures.iter().filter(|fixture| suite.judges_pair(fixture, info)) {
             let mut way = |manner: &str, shards: Shards| {
                 let subject = format!("{} to {}{manner}", fixture.name, info.format);
                 let verdict =
@@ -30,12 +30,12 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
         }
     }
     let was_exact = |pair: &Pair| matches!(pair.verdict, Verdict::Exact | Verdict::Declared);
-    for format in suite.registry.readers().map(|reader| reader.info().format) {
+    for format in suite.judged_readers().map(|reader| reader.info().format) {
         if !log.pairs.iter().any(|pair| pair.reader == format) {
             log.record::<()>(format, Err("the reader has no file to read".to_owned()));
         }
     }
-    for format in suite.registry.writers().map(|writer| writer.info().format) {
+    for format in suite.judged_writers().map(|writer| writer.info().format) {
         if !log.pairs.iter().any(|pair| pair.writer == format && was_exact(pair)) {
             log.record::<()>(format, Err("the writer has written nothing".to_owned()));
         }

@@ -28,7 +28,7 @@ pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
         return;
     }
     for writer in suite.registry.writers() {
-        for fixture in &suite.fixtures {
+        for fixture in suite.fixtures.iter().filter(|fixture| suite.judges_pair(fixture, writer.info())) {
             let subject = format!("{} to {}", fixture.name, writer.info().format);
             let result = guarded(|| agrees(suite, binary, fixture, writer.info())).and_then(|result| result);
             log.record(&subject, result);
@@ -44,6 +44,9 @@ fn agrees(suite: &Suite<'_>, binary: &Path, fixture: &Fixture, info: &WriterInfo
         let mut command = Command::new(binary);
         command.args(["convert", "--quiet", "--from", fixture.format, "--to", info.format]);
         command.arg(&fixture.path).arg(folder.path().join(format!("out{}", extension(info))));
+        for plugin in &suite.options.plugins {
+            command.arg("--plugin").arg(plugin);
+        }
         command.env_remove("HOME").envs(environment.iter().copied());
         let output = command.output().map_err(|error| format!("{}: {error}", binary.display()))?;
         if output.status.code() != Some(expected_code) {

@@ -9,7 +9,7 @@ use modelferry_kernels::cpu::{Dispatch, best, set_dispatch};
 
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     for writer in suite.registry.writers() {
-        for fixture in &suite.fixtures {
+        for fixture in suite.fixtures.iter().filter(|fixture| suite.judges_pair(fixture, writer.info())) {
             let subject = format!("{} to {}", fixture.name, writer.info().format);
             let result = guarded(|| repeats(suite, fixture, writer.info())).and_then(|result| result);
             log.record(&subject, result);

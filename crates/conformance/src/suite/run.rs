@@ -77,7 +77,8 @@ impl Suite<'_> {
         let mut report = Report::default();
         let error = convert(&self.context(&manner.settings), &job, &mut report).err();
 
-        let open = open_files(&[self.scratch.path(), &self.testdata]);
+        let folders = self.testdata.iter().map(|folder| &**folder).chain([self.scratch.path()]);
+        let open = open_files(&folders.collect::<Vec<_>>());
         if let Some(open) = open.first() {
             return Err(format!("{} is still open", open.display()));
         }

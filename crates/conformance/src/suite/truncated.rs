@@ -21,7 +21,7 @@ const AROUND: u64 = 40;
 const MAX_CUTS: usize = 2000;
 
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
-    for fixture in &suite.fixtures {
+    for fixture in suite.judged_fixtures() {
         let Ok(reader) = suite.registry.reader(fixture.format) else { continue };
         let result = guarded(|| all_cuts(suite, fixture, reader, log)).and_then(|result| result);
         if let Err(why) = result {

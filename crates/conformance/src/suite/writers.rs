@@ -9,7 +9,7 @@ use modelferry_core::plugin::Writer;
 
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     let made = models::all().unwrap_or_default();
-    for writer in suite.registry.writers() {
+    for writer in suite.judged_writers() {
         let own = own_metadata(suite, writer);
         for made in &made {
             let subject = format!("{} written as {}", made.name, writer.info().format);
