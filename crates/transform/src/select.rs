@@ -267,9 +267,10 @@ impl Walk<'_> {
             sets.push(at);
             sets.extend(named);
         }
+        let mut sets = self.gathered(root, sets);
         match sets.len() {
             0 | 1 => Ok(sets.pop()),
-            _ => self.of_modules(root, &sets).map(Some).ok_or_else(|| self.several(&sets)),
+            _ => Err(self.several(&sets)),
         }
     }
 

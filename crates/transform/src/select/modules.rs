@@ -2,24 +2,30 @@
 
 use super::{Set, WEIGHTS_KEYS, Walk};
 use modelferry_core::tree::ObjectId;
-use std::collections::BTreeSet;
 
 impl Walk<'_> {
-    /// The set that several are together, where they are modules of one: what holds them is dictionaries, keys in which
-    /// are no paths, and no two of them lie below keys that each call what they hold a model.
-    pub(super) fn of_modules(&self, root: ObjectId, sets: &[Set]) -> Option<Set> {
+    /// Modules of one set in its place: what holds them is dictionaries, keys in which are no paths. Sets below keys that
+    /// each call what they hold a model are several; what lies beside one such is a part of it: statistics of batches, a
+    /// head.
+    pub(super) fn gathered(&self, root: ObjectId, sets: Vec<Set>) -> Vec<Set> {
         let is_within =
             |set: &Set| sets.iter().any(|other| other.path.is_empty() || self.leads_to(set, &other.path));
-        if !self.nests_modules(root) || sets.iter().any(is_within) {
-            return None;
+        if sets.len() < 2 || !self.nests_modules(root) || sets.iter().any(is_within) {
+            return sets;
         }
-        let models: BTreeSet<Option<&str>> = sets.iter().map(|set| model_in(&set.path)).collect();
-        let mut named = models.iter().flatten();
-        match (named.next(), named.next(), models.contains(&None)) {
-            (_, Some(_), _) => None,
-            (Some(path), None, false) => self.find(root, path).ok(),
-            // What lies beside the model is a part of it: statistics of batches, a head.
-            _ => Some(Set { id: root, path: String::new() }),
+        let (named, others): (Vec<Set>, Vec<Set>) =
+            sets.into_iter().partition(|set| model_in(&set.path).is_some());
+        let mut models: Vec<&str> = named.iter().filter_map(|set| model_in(&set.path)).collect();
+        models.dedup();
+        let models = models.into_iter().filter_map(|path| self.find(root, path).ok());
+        let mut models: Vec<Set> = models.collect();
+        match (models.len(), others.is_empty()) {
+            (1, true) => models,
+            (0 | 1, _) => vec![Set { id: root, path: String::new() }],
+            _ => {
+                models.extend(others);
+                models
+            }
         }
     }
 

@@ -30,17 +30,19 @@ pub(super) enum Token {
 
 impl Token {
     /// What it is, for a message.
-    pub(super) fn what(self) -> &'static str {
-        match self {
+    pub(super) fn what(self) -> String {
+        let word = match self {
             Token::Nil => "nothing",
             Token::Bool(_) => "a truth value",
-            Token::Uint(_) | Token::Int(_) | Token::Float(_) => "a number",
-            Token::Text(_) => "text",
-            Token::Bytes(_) => "bytes",
-            Token::List(_) => "a list",
-            Token::Map(_) => "a dictionary",
-            Token::Extension(..) => "an extension",
-        }
+            Token::Uint(_) | Token::Int(_) => "a whole number",
+            Token::Float(_) => "a floating-point number",
+            Token::Text(n) => return format!("a text of {n} bytes"),
+            Token::Bytes(n) => return format!("{n} bytes"),
+            Token::List(n) => return format!("a list of {n}"),
+            Token::Map(n) => return format!("a dictionary of {n}"),
+            Token::Extension(code, _) => return format!("extension {code}"),
+        };
+        word.to_owned()
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Array {
     pub shape: Vec<u64>,
     /// Bytes of the file that hold its elements, in order; whole elements each, one chunk unless it was split.
     pub chunks: Vec<Range<u64>>,
+    /// Whether it was split, be it into one part.
+    pub is_joined: bool,
 }
 
 /// Reads a document: everything but the elements of its arrays.

@@ -204,7 +204,10 @@ fn arrays_are_spans() {
         "{\"a\": array 0, \"b\": array 1, \"none\": array 2}"
     );
     let at = bytes.windows(3).position(|window| window == [1, 2, 3]).unwrap() as u64;
-    assert_eq!(document.arrays[0], Array { dtype: DType::F32, shape: vec![2, 1], chunks: vec![at..at + 8] });
+    assert_eq!(
+        document.arrays[0],
+        Array { dtype: DType::F32, shape: vec![2, 1], chunks: vec![at..at + 8], is_joined: false }
+    );
     assert_eq!((document.arrays[1].dtype, document.arrays[1].shape.len()), (DType::Bf16, 0));
     assert_eq!(document.arrays[2].chunks[0].end - document.arrays[2].chunks[0].start, 0);
     for dtype in dtypes() {
@@ -275,7 +278,7 @@ fn what_is_wrong_is_said_with_its_place() {
         ),
         (
             inner(b"\x90"),
-            "m: byte 2: an array is not what flax writes, expected a list of shape, type and elements, found a list",
+            "m: byte 2: an array is not what flax writes, expected a list of 3: shape, type and elements, found a list of 0",
         ),
         (inner(b"\x93\x91\x02\xa2f4\xc4\x00"), "m: byte 2: arrays of this type are not read, found \"f4\""),
         (
@@ -298,7 +301,7 @@ fn what_is_wrong_is_said_with_its_place() {
             inner(b"\x93\x91\x01\xa4int8\xc4\x09a"),
             "m: byte 13: a value ends past what holds it, expected 9 bytes, found 1 bytes",
         ),
-        (b"\xd4\x02\x90".to_vec(), "m: byte 2: a complex number is not two numbers, found a list"),
+        (b"\xd4\x02\x90".to_vec(), "m: byte 2: a complex number is not two numbers, found a list of 0"),
         (
             parts(&two, &map(&[("1", &one)])),
             "m: byte 0: a list in an array in parts is wrong, expected a dictionary with keys 0, 1, …",

@@ -23,7 +23,7 @@ impl Parser<'_> {
             Token::List(3) => {}
             other => {
                 return Err(Error::malformed("an array is not what flax writes")
-                    .expected("a list of shape, type and elements")
+                    .expected("a list of 3: shape, type and elements")
                     .found(other.what()));
             }
         }
@@ -53,7 +53,7 @@ impl Parser<'_> {
                 .expected(format_args!("{needed} for {shape:?} of {dtype}"))
                 .found(format_args!("{bytes} bytes")));
         }
-        Ok(Array { dtype, shape, chunks: vec![data] })
+        Ok(Array { dtype, shape, chunks: vec![data], is_joined: false })
     }
 
     fn shape(&mut self) -> Result<Vec<u64>> {
@@ -73,9 +73,8 @@ impl Parser<'_> {
                     shape.push(extent);
                 }
                 other => {
-                    return Err(
-                        Error::malformed("an array's shape holds what is no number").found(other.what())
-                    );
+                    return Err(Error::malformed("an array's shape holds what is no whole number")
+                        .found(other.what()));
                 }
             }
         }

@@ -48,6 +48,9 @@ impl Parser<'_> {
                 .expected(dtype)
                 .found(other.dtype));
         }
+        if parts.iter().any(|part| part.is_joined) {
+            return Err(Error::malformed("a part of an array is in parts itself"));
+        }
         if parts.iter().any(|part| part.shape.is_empty()) {
             return Err(Error::malformed("a part of an array has no dimensions, and cannot be joined"));
         }
@@ -61,7 +64,8 @@ impl Parser<'_> {
                 .expected(format_args!("{shape:?} of {dtype}"))
                 .found(format_args!("{} bytes", found.unwrap_or(u64::MAX))));
         }
-        Ok(Array { dtype, shape, chunks: parts.iter().flat_map(|part| part.chunks.clone()).collect() })
+        let chunks = parts.iter().flat_map(|part| part.chunks.clone()).collect();
+        Ok(Array { dtype, shape, chunks, is_joined: true })
     }
 
     /// The members of a dictionary whose keys are the numbers from zero on, by their keys.
