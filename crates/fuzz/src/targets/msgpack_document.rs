@@ -84,7 +84,8 @@ fn value(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {
         4 if depth < MAX_DEPTH => members(&mut out, draw, depth, false),
         5..9 => {
             let array = array(draw);
-            extension(&mut out, draw, if draw.rarely(60) { SCALAR } else { ARRAY }, &array)
+            let code = if draw.rarely(60) { SCALAR } else { ARRAY };
+            extension(&mut out, draw, code, &array)
         }
         9 => parts(&mut out, draw),
         10 => {
@@ -142,7 +143,9 @@ fn members(
 }
 
 fn key(draw: &mut Draw<'_>) -> &'static str {
-    draw.pick(&["a", "b", "c", "w", "kernel", "a.b", "", "0", "1", "é", "params", "\u{7}", "shape", CHUNKED])
+    const KEYS: [&str; 14] =
+        ["a", "b", "c", "w", "kernel", "a.b", "", "0", "1", "é", "params", "\u{7}", "shape", CHUNKED];
+    KEYS[draw.below(KEYS.len())]
 }
 
 /// An extension of the length that it has, or nearly.
