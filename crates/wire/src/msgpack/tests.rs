@@ -204,10 +204,9 @@ fn arrays_are_spans() {
         "{\"a\": array 0, \"b\": array 1, \"none\": array 2}"
     );
     let at = bytes.windows(3).position(|window| window == [1, 2, 3]).unwrap() as u64;
-    assert_eq!(
-        document.arrays[0],
-        Array { dtype: DType::F32, shape: vec![2, 1], chunks: vec![at..at + 8], is_joined: false }
-    );
+    let first = &document.arrays[0];
+    assert_eq!((first.dtype, &*first.shape, first.is_joined), (DType::F32, &[2, 1][..], false));
+    assert_eq!(first.chunks.first(), Some(&(at..at + 8)));
     assert_eq!((document.arrays[1].dtype, document.arrays[1].shape.len()), (DType::Bf16, 0));
     assert_eq!(document.arrays[2].chunks[0].end - document.arrays[2].chunks[0].start, 0);
     for dtype in dtypes() {
