@@ -29,9 +29,14 @@ pub(crate) fn identify(inputs: &dyn Inputs) -> Verdict {
     let root = inputs.root();
     let mut start = vec![0; inputs.len(root).min(START) as usize];
     let is_read = inputs.read_at(root, 0, &mut start).is_ok();
-    if is_read && (is_dictionary(&start, inputs.len(root)).unwrap_or(false) || is_array(&start)) {
+    let is_named = inputs.name(root).ends_with(EXTENSION);
+    // An empty dictionary is a byte that other files begin with too, and may have been cut to.
+    let is_own = is_dictionary(&start, inputs.len(root)).unwrap_or(false)
+        || is_array(&start)
+        || is_named && start == [0x80];
+    if is_read && is_own {
         Verdict::Content
-    } else if inputs.name(root).ends_with(EXTENSION) {
+    } else if is_named {
         Verdict::Name
     } else {
         Verdict::No
@@ -41,8 +46,6 @@ pub(crate) fn identify(inputs: &dyn Inputs) -> Verdict {
 /// `None` where the file ends before that can be said.
 fn is_dictionary(start: &[u8], file_len: u64) -> Option<bool> {
     let (n, rest) = match start.split_first()? {
-        // Pickles begin with this byte too, but are longer.
-        (&0x80, rest) => return Some(rest.is_empty() && file_len == 1),
         (&first @ 0x81..=0x8f, rest) => (u64::from(first & 0x0f), rest),
         (&0xde, rest) => number::<2>(rest)?,
         (&0xdf, rest) => number::<4>(rest)?,
@@ -52,6 +55,7 @@ fn is_dictionary(start: &[u8], file_len: u64) -> Option<bool> {
         (&first @ 0xa0..=0xbf, rest) => (u64::from(first & 0x1f), rest),
         (&0xd9, rest) => number::<1>(rest)?,
         (&0xda, rest) => number::<2>(rest)?,
+        (&0xdb, rest) => number::<4>(rest)?,
         _ => return Some(false),
     };
     let (key, value) = rest.split_at_checked(usize::try_from(len).ok()?)?;

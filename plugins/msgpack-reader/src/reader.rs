@@ -48,7 +48,9 @@ impl Reader for MsgpackReader {
             let data = elements(&mut model, file, &array).map_err(named)?;
             model.push(&*name, array.dtype, array.shape, data).map_err(named)?;
         }
-        model.tree = Some(document.tree);
+        // A lone array is in no document that others could keep it in.
+        let is_alone = document.tree.root().is_some_and(|root| document.tree.tensor(root).is_some());
+        model.tree = Some(document.tree).filter(|_| !is_alone);
         // Two paths can be one name: `{"a.b": …, "a": {"b": …}}`.
         model.validate(host.limits()).map_err(place)?;
         Ok(model)

@@ -14,21 +14,19 @@ use std::collections::HashSet;
 const MAX_COPIES: usize = 8;
 
 /// What became of a document.
-pub(crate) enum Outcome<'a> {
-    Written(Written<'a>),
+pub(crate) enum Outcome {
+    Written(Written),
     /// It cannot be written as it is, and why.
     Unfit(&'static str),
 }
 
 /// A document's bytes.
-pub(crate) struct Written<'a> {
+pub(crate) struct Written {
     pub(crate) pieces: Vec<Piece>,
     /// What is left out.
     pub(crate) losses: Vec<Loss>,
     /// Tensors in the order in which they are written.
     pub(crate) order: Vec<TensorIdx>,
-    /// The tensor that is the whole document.
-    pub(crate) alone: Option<&'a str>,
     pub(crate) n_tuples: u64,
 }
 
@@ -36,7 +34,7 @@ pub(crate) struct Written<'a> {
 /// out in nested values.
 ///
 /// Errors: a tensor or a dictionary that the format cannot hold.
-pub(crate) fn write<'a>(view: &'a ModelView<'a>, tree: &Tree, limits: &Limits) -> Result<Outcome<'a>> {
+pub(crate) fn write(view: &ModelView<'_>, tree: &Tree, limits: &Limits) -> Result<Outcome> {
     let Some(root) = tree.root() else { return Ok(Outcome::Unfit("it is nothing")) };
     if !is_held(tree, root) {
         return Ok(Outcome::Unfit("it is an object that flax does not write"));
@@ -61,8 +59,7 @@ pub(crate) fn write<'a>(view: &'a ModelView<'a>, tree: &Tree, limits: &Limits) -
         return Ok(Outcome::Unfit("its tensors do not stand in it once each"));
     }
     let Writer { out, losses, order, n_tuples, .. } = writer;
-    let alone = tree.tensor(root).map(|idx| view.tensor(idx).name());
-    Ok(Outcome::Written(Written { pieces: out.finish(), losses, order, alone, n_tuples }))
+    Ok(Outcome::Written(Written { pieces: out.finish(), losses, order, n_tuples }))
 }
 
 /// Whether the format holds an object. What it does not hold of a container's members is left out.

@@ -7,7 +7,7 @@ use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::ModelView;
 use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::{Carries, Host, LayoutRequest, MetadataForm, Place, Writer, WriterInfo};
-use modelferry_core::tree::beside_tensors;
+use modelferry_core::tree::{Tree, beside_tensors};
 use modelferry_core::{DType, Error, Result};
 use modelferry_wire::msgpack;
 
@@ -58,7 +58,9 @@ impl Writer for MsgpackWriter {
     ) -> Result<(Layout, Vec<Loss>)> {
         let mut losses = vec![];
         let mut written = None;
-        if let Some(tree) = view.tree() {
+        // A lone tensor keeps its name, which no document of it has.
+        let is_alone = |tree: &Tree| tree.root().is_some_and(|root| tree.tensor(root).is_some());
+        if let Some(tree) = view.tree().filter(|tree| !is_alone(tree)) {
             match document::write(view, tree, host.limits())? {
                 Outcome::Written(whole) => written = Some(whole),
                 Outcome::Unfit(why) => {
@@ -82,12 +84,6 @@ impl Writer for MsgpackWriter {
             }
         };
         losses.extend(written.losses);
-        if let Some(name) = written.alone {
-            let stem = request.file_name.strip_suffix(EXTENSION).unwrap_or(request.file_name);
-            if name != stem {
-                losses.push(Loss::renamed(name, stem, "a lone array has no name but the file's"));
-            }
-        }
         if !written.order.is_sorted() {
             let detail = "tensors are read back in the order in which the dictionaries hold them";
             losses.push(Loss::declared(LossKind::Order, request.file_name, detail));
