@@ -296,9 +296,6 @@ impl Writer<'_, '_> {
             Object::Int(value) => out.int(*value),
             Object::Float(value) => out.float(*value),
             Object::Bytes(bytes) => out.bytes(bytes)?,
-            Object::BigInt(bytes) if unsigned(bytes).is_some() => {
-                out.uint(unsigned(bytes).unwrap_or_default());
-            }
             _ => out.text(&self.tree.key_text(id))?,
         }
         Ok(out.take())

@@ -71,7 +71,7 @@ fn shown(model: &Model) -> Vec<String> {
     let tensors = model.tensors.iter();
     let tensors = tensors.map(|tensor| format!("{:?} {} {:?}", tensor.name, tensor.dtype, tensor.shape));
     let parts = model.tree.iter().flat_map(beside_tensors);
-    tensors.chain(parts.map(|part| format!("{part:?}"))).collect()
+    tensors.chain(parts.map(|part| part.path)).collect()
 }
 
 fn value(draw: &mut Draw<'_>, depth: usize) -> Vec<u8> {

@@ -277,16 +277,15 @@ impl Parser<'_> {
     }
 }
 
-/// A key as bytes that no other key has; `None` for what is no key.
+/// A key as bytes that no other key has; `None` for what is no key, or one that has no text for names of tensors.
 fn own_bytes(object: &Object) -> Option<(u8, Cow<'_, [u8]>)> {
     Some(match object {
         Object::None => (0, vec![].into()),
         Object::Bool(value) => (1, vec![u8::from(*value)].into()),
         Object::Int(value) => (2, value.to_le_bytes().to_vec().into()),
-        Object::BigInt(bytes) => (3, (&**bytes).into()),
-        Object::Float(value) => (4, value.to_bits().to_le_bytes().to_vec().into()),
-        Object::Text(text) => (5, text.as_bytes().into()),
-        Object::Bytes(bytes) => (6, (&**bytes).into()),
+        Object::Float(value) => (3, value.to_bits().to_le_bytes().to_vec().into()),
+        Object::Text(text) => (4, text.as_bytes().into()),
+        Object::Bytes(bytes) => (5, (&**bytes).into()),
         _ => return None,
     })
 }
