@@ -5,7 +5,7 @@
     python testdata/make.py --check    make them elsewhere and compare; exit 1 if a file differs
 
 Run it in an environment with the packages of xtask/peers/requirements.txt (numpy, ml_dtypes, safetensors, torch,
-huggingface_hub, onnx, gguf, xllamacpp); made with CPython 3.11 and those versions. The output depends on no clock, path or random
+huggingface_hub, onnx, gguf, flax, msgpack, xllamacpp); made with CPython 3.11 and those versions. The output depends on no clock, path or random
 seed of the machine. Deflated files may differ with the zlib that Python was built with; ORIGIN.md names the one used.
 """
 
@@ -19,6 +19,7 @@ import zlib
 from pathlib import Path
 
 import make_bad_gguf
+import make_bad_msgpack
 import make_bad_npz
 import make_bad_onnx
 import make_bad_safetensors
@@ -26,6 +27,7 @@ import make_bad_torch
 import make_checkpoints
 import make_gguf
 import make_hf
+import make_msgpack
 import make_npz
 import make_onnx
 import make_owners
@@ -33,9 +35,9 @@ import make_safetensors
 import make_torch
 
 HERE = Path(__file__).parent
-PACKAGES = ("numpy", "ml_dtypes", "safetensors", "torch", "huggingface_hub", "onnx", "gguf")
-MODULES = (make_safetensors, make_npz, make_torch, make_checkpoints, make_onnx, make_gguf, make_bad_safetensors,
-           make_bad_npz, make_bad_torch, make_bad_onnx, make_bad_gguf, make_hf)
+PACKAGES = ("numpy", "ml_dtypes", "safetensors", "torch", "huggingface_hub", "onnx", "gguf", "flax", "msgpack")
+MODULES = (make_safetensors, make_npz, make_torch, make_checkpoints, make_onnx, make_gguf, make_msgpack,
+           make_bad_safetensors, make_bad_npz, make_bad_torch, make_bad_onnx, make_bad_gguf, make_bad_msgpack, make_hf)
 
 
 class Out:

@@ -114,6 +114,23 @@ for path in sys.stdin.read().splitlines():
     if status:
         print("ends by signal", status)
 """
+# Arrays in the restored document, wherever they are.
+JUDGE_FLAX = """
+import sys
+import numpy as np
+from flax import serialization
+
+def count(value):
+    if isinstance(value, (dict, list)):
+        return sum(map(count, value.values() if isinstance(value, dict) else value))
+    return int(isinstance(value, (np.ndarray, np.generic)))
+
+for path in sys.stdin.read().splitlines():
+    try:
+        print("takes it, reads", count(serialization.msgpack_restore(open(path, "rb").read())))
+    except BaseException as error:
+        print("refuses:", type(error).__name__)
+"""
 NOT_ASKED = ("flood-", "global-name-1-mib", "laughs-", "nesting-")
 
 
@@ -128,7 +145,7 @@ def ask(out, judge, names):
 
 
 def make(out):
-    """Asks safetensors, numpy, torch and onnx about every bad file written so far, and writes the page."""
+    """Asks safetensors, numpy, torch, onnx, llama.cpp and flax about every bad file written so far, and writes the page."""
     bad = sorted(n for n in out.origins if n.startswith("bad/") and not n.startswith(("bad/index/", "bad/hf/")))
     verdicts = ask(out, JUDGE, [n for n in bad if n.endswith((".safetensors", ".npy", ".npz"))])
     of_torch = [n for n in bad if n.startswith("bad/pytorch/")]
@@ -137,10 +154,12 @@ def make(out):
     verdicts.update(ask(out, JUDGE_TORCH, asked))
     verdicts.update(ask(out, JUDGE_ONNX, [n for n in bad if n.endswith(".onnx")]))
     verdicts.update(ask(out, JUDGE_GGUF, [n for n in bad if n.startswith("bad/gguf/")]))
+    verdicts.update(ask(out, JUDGE_FLAX, [n for n in bad if n.startswith("bad/msgpack/")]))
     lines = ["# What the owners say about these files", "",
              "Made by `make.py`: safetensors.deserialize for safetensors, np.load with allow_pickle=False for npy and npz,",
              "torch.load with weights_only=True for torch's files, onnx.checker.check_model with full_check=True and onnx.load",
-             "for ONNX models, llama.cpp's gguf_init_from_file for GGUF, of a set each part for itself.", "",
+             "for ONNX models, llama.cpp's gguf_init_from_file for GGUF, of a set each part for itself,",
+             "flax.serialization.msgpack_restore for msgpack.", "",
              "| file | owner |", "|---|---|"]
     lines += [f"| {name.removeprefix('bad/')} | {verdicts[name]} |" for name in sorted(verdicts)]
     out.write("bad/OWNERS.md", ("\n".join(lines) + "\n").encode(), "make_owners.py", "the owners' verdicts")

@@ -13,7 +13,7 @@ import os
 import sys
 import warnings
 
-SUITES = ("ggml", "gguf", "hf", "llama_quantize", "numpy", "old_torch", "onnx", "onnx_names", "onnx_weights", "pytorch",
+SUITES = ("ggml", "gguf", "hf", "llama_quantize", "msgpack", "numpy", "old_torch", "onnx", "onnx_names", "onnx_weights", "pytorch",
           "safetensors", "torch", "transformers")
 
 

@@ -26,5 +26,7 @@ pub fn files() -> Registry {
     pytorch_writer::register(&mut registry);
     gguf_reader::register(&mut registry);
     gguf_writer::register(&mut registry);
+    msgpack_reader::register(&mut registry);
+    msgpack_writer::register(&mut registry);
     registry
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Cases for each target: about ten seconds for all of them together.
-const CASES: [(&str, u64); 11] = [
+const CASES: [(&str, u64); 12] = [
     ("safetensors-header", 10_000),
     ("safetensors-index", 8000),
     ("npy-header", 10_000),
@@ -14,6 +14,7 @@ const CASES: [(&str, u64); 11] = [
     ("pickle", 20_000),
     ("torch", 10_000),
     ("gguf-header", 10_000),
+    ("msgpack-document", 8000),
     ("hf-config", 10_000),
     ("whole-path", 10_000),
     ("write-then-read", 4000),

@@ -1,9 +1,12 @@
 //! Which part of a nested checkpoint is the model.
 //!
 //! A checkpoint is a document: weights, perhaps a second copy of them (EMA), optimizer, scheduler, counters, arguments.
-//! A set of weights is the highest dictionary or list that has tensors of its own. State of the training is known by
+//! A set of weights is the highest dictionary or list that has tensors of its own, or what holds such where modules are
+//! nested. State of the training is known by
 //! its key, or by being what `torch.optim.Optimizer.state_dict` gives. One set is used and named; of several the user
 //! must choose.
+
+mod modules;
 
 use crate::edits::Edits;
 use modelferry_core::expr::{NodeId, Op};
@@ -264,6 +267,7 @@ impl Walk<'_> {
             sets.push(at);
             sets.extend(named);
         }
+        let mut sets = self.gathered(root, sets);
         match sets.len() {
             0 | 1 => Ok(sets.pop()),
             _ => Err(self.several(&sets)),

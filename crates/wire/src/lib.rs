@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod gguf;
+pub mod msgpack;
 pub mod npy;
 pub mod onnx;
 pub mod pickle;

@@ -3,6 +3,7 @@
 
 mod gguf_header;
 mod hf_config;
+mod msgpack_document;
 mod npy_header;
 mod npz_members;
 mod onnx_document;
@@ -106,6 +107,14 @@ pub const TARGETS: &[Target] = &[
         seed: gguf_header::seed,
         beginnings: Vec::new,
         takes_choices: false,
+    },
+    Target {
+        name: "msgpack-document",
+        about: "a document of flax made from choices: right lengths and counts but for a few, written and read again",
+        check: msgpack_document::check,
+        seed: |_| None,
+        beginnings: Vec::new,
+        takes_choices: true,
     },
     Target {
         name: "hf-config",

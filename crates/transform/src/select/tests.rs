@@ -149,6 +149,45 @@ fn tensors_beside_a_set_that_says_it_is_the_model_are_a_choice_too() {
     assert_eq!(by_default(make("layer")).unwrap().0, ["layer.w", "mean"]);
 }
 
+/// Dictionaries with a tensor in each, at these paths.
+fn nested(made: &mut Made, paths: &[&str]) -> ObjectId {
+    let mut tops: Vec<&str> = vec![];
+    let mut entries = vec![];
+    for path in paths {
+        let (top, rest) = path.split_once('/').unwrap_or((path, ""));
+        if !tops.contains(&top) {
+            tops.push(top);
+        }
+        entries.push((top, rest));
+    }
+    let mut members = vec![];
+    for top in tops {
+        let below: Vec<&str> = entries.iter().filter(|(own, _)| *own == top).map(|(_, rest)| *rest).collect();
+        members.push((top, if below == [""] { made.tensor(&[2]) } else { nested(made, &below) }));
+    }
+    made.dict(&members)
+}
+
+#[test]
+fn modules_in_dictionaries_of_their_own_are_one_set() {
+    let select = |paths: &[&str]| {
+        let mut made = Made::default();
+        let root = nested(&mut made, paths);
+        by_default(made.finish(root)).map(|(names, _)| names)
+    };
+    assert_eq!(
+        select(&["params/a/kernel", "params/b/c/kernel", "opt_state/0/mu/a/kernel"]).unwrap(),
+        ["a.kernel", "b.c.kernel"]
+    );
+    assert_eq!(select(&["encoder/a/w", "head/w"]).unwrap(), ["encoder.a.w", "head.w"]);
+    // Statistics of batches, and a head, lie beside.
+    assert_eq!(select(&["params/a/w", "batch_stats/a/mean"]).unwrap(), ["params.a.w", "batch_stats.a.mean"]);
+    assert_eq!(select(&["model/a/w", "lm_head/w"]).unwrap(), ["model.a.w", "lm_head.w"]);
+    for several in [&["params/a/w", "params_ema/a/w"][..], &["a.b/w", "c/w"], &["a/b.c", "c/w"]] {
+        assert!(select(several).unwrap_err().contains("several sets"), "{several:?}");
+    }
+}
+
 #[test]
 fn state_inside_of_a_set_goes_with_all_of_it() {
     let mut made = Made::default();
