@@ -33,8 +33,8 @@ pub(crate) fn giver(
     // Its config says which of its tensors stand for others.
     Own::settle(&mut opened, &ConfigFrom::Input, &cx.settings.limits)?;
     let readers = opened.readers().collect();
-    let Opened { model, inputs: theirs, traces, .. } = opened;
-    let mut traces = Traces { readers: vec![], ..traces };
+    let Opened { model, inputs: theirs, mut traces, .. } = opened;
+    traces.readers.clear();
     let mut losses = model.losses.clone();
     losses.retain(|loss| loss.kind == LossKind::Tensor);
     const KEEPING: Target = Target { ties: Carries::Yes, keeps_graph: true };
