@@ -59,7 +59,7 @@ fn measured() -> String {
         MfError {
             struct_size kind has_offset what format file tensor expected found hint cause offset
         }
-        MfLoss { struct_size kind is_asked subject renamed detail }
+        MfLoss { struct_size kind is_asked subject renamed detail axes }
         MfReport { struct_size context error loss }
         MfData { kind file at }
         MfTensor { name dtype block_elements block_bytes shape rank byte_len data }
@@ -71,8 +71,9 @@ fn measured() -> String {
         MfPiece { kind flags idx start len }
         MfDigest { algo reserved file start len }
         MfPatch { form reserved file at digest }
+        MfLink { path reserved file n_tensors }
         MfLayout {
-            struct_size owner release files pieces blobs digests patches root supersedes notes
+            struct_size owner release files pieces blobs digests patches root supersedes notes links
         }
         MfOption { name value }
         MfRequest { struct_size file_name weights options shards reserved shard_bytes }
@@ -84,7 +85,7 @@ fn measured() -> String {
         }
         MfHost {
             struct_size abi_minor reserved root len name open forget list read_at ask read_model
-            layout
+            layout link
         }
         MfCall { struct_size call host report limits }
         MfReader { struct_size owner info identify read }

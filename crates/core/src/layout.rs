@@ -196,7 +196,8 @@ impl Layout {
             return Err(Error::plugin("a layout's path leads through another file").file(&file.path));
         }
         paths.clear();
-        if let Some(link) = self.links.iter().find(|link| !is_plain(&link.path) || !paths.insert(link.path.as_str()))
+        if let Some(link) =
+            self.links.iter().find(|link| !is_plain(&link.path) || !paths.insert(link.path.as_str()))
         {
             let error = Error::plugin("a layout's link is not a plain unique relative path");
             return Err(error.file(&link.path));
