@@ -39,6 +39,7 @@ struct MfOutFile;
 struct MfPiece;
 struct MfDigest;
 struct MfPatch;
+struct MfLink;
 struct MfLayout;
 struct MfOption;
 struct MfRequest;
@@ -237,6 +238,8 @@ struct MfPlugin;
 #define MF_LOSS_FALLBACK 5
 
 #define MF_LOSS_TENSOR 6
+
+#define MF_LOSS_UNMATCHED 17
 
 #define MF_LOSS_NAME 7
 
@@ -437,6 +440,8 @@ struct MfLoss {
     struct MfText renamed;
     // What became of it, for a person.
     struct MfText detail;
+    // Bytes: axis `k` of what is written is axis `axes[k]` of the source's tensor. Empty if they are as they were.
+    struct MfText axes;
 };
 
 // Where errors and losses are told. Texts are copied before the call returns.
@@ -599,6 +604,8 @@ struct MfLayout {
     struct MfSlice supersedes;
     // `MfText`: what a person should know of the output although nothing is lost.
     struct MfSlice notes;
+    // `MfLink`.
+    struct MfSlice links;
 };
 
 // What the program offers a plugin. It lives as long as the process.
@@ -657,6 +664,14 @@ struct MfHost {
                       uint32_t is_weights,
                       const struct MfRequest *request,
                       struct MfLayout *layout);
+    // The path under which the output can speak of a file of the source, relative to the output's folder. Fills at most
+    // `room` bytes of `out`; `needed` is how many there are.
+    int32_t (*link)(uint64_t call,
+                    const struct MfReport *report,
+                    uint32_t file,
+                    uint8_t *out,
+                    uint64_t room,
+                    uint64_t *needed);
 };
 
 // What a file may ask of a reader at most. Reaching one is an error of kind `MF_ERROR_LIMIT`.
@@ -788,6 +803,18 @@ struct MfPatch {
     uint64_t at;
     // Position of the digest in `digests`.
     uint64_t digest;
+};
+
+// A file of the source that is part of the output where it is.
+struct MfLink {
+    // Its path relative to the output's folder, as `MfHost.link` gave it.
+    struct MfText path;
+    // Zero.
+    uint32_t reserved;
+    // The file.
+    uint32_t file;
+    // Tensors that lie in it.
+    uint64_t n_tensors;
 };
 
 // The value of a declared option.
