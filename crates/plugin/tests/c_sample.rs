@@ -6,6 +6,7 @@ mod support;
 
 use modelferry_core::ErrorKind;
 use std::path::Path;
+use std::process::Command;
 use support::*;
 
 /// What `tiny.flat` holds, as bytes of each tensor.
@@ -65,6 +66,19 @@ fn the_samples_convert() {
     let folder = scratch("samples");
     build_samples(&folder, &include());
     go_around(&folder, &folder);
+}
+
+#[test]
+fn the_samples_export_one_function() {
+    let folder = scratch("exports");
+    build_samples(&folder, &include());
+    for id in ["flat-reader", "flat-writer"] {
+        let library = folder.join(format!("lib{id}.{}", std::env::consts::DLL_EXTENSION));
+        let done = Command::new("nm").args(["-D", "--defined-only"]).arg(library).output().unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next_back()).collect();
+        assert_eq!(names, [format!("modelferry_{}_v1", id.replace('-', "_"))]);
+    }
 }
 
 #[test]
