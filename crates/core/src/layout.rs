@@ -1,9 +1,11 @@
 //! Where every output byte comes from: what a writer gives and the engine executes.
 
+use crate::epilogue::Promise;
 use crate::error::{Error, Result};
 use crate::expr::{Blob, Packing};
 use crate::inputs::FileId;
 use crate::model::{ModelView, TensorIdx};
+use std::collections::HashSet;
 use std::ops::Range;
 
 /// The files of one output, byte by byte.
@@ -28,6 +30,9 @@ pub struct Layout {
     pub links: Vec<Link>,
     /// What a person should know about the output although nothing of the model is lost: that no program will run it.
     pub notes: Vec<String>,
+    /// Files that report on the run, of which the plan knows the names and the most that they can hold. They are
+    /// published with the others.
+    pub promises: Vec<Promise>,
 }
 
 /// A file of the source that is part of the output where it is.
@@ -105,7 +110,8 @@ pub struct FileRange {
 /// A checksum over output bytes.
 ///
 /// CRC-32s are taken while every hole is still zero; SHA-256s once the holes of all CRC-32s are filled and before
-/// their own are, so that they can cover a finished archive.
+/// their own are, so that they can cover a finished archive. Digests that fill no hole are for the
+/// [epilogue](crate::plugin::Writer::epilogue), and are those of the finished bytes.
 #[derive(Clone, Debug)]
 pub struct Digest {
     /// Which function.
@@ -175,25 +181,51 @@ impl Layout {
         self.files.len() - 1
     }
 
+    /// The paths of all files that are published, those that are promised last.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let promised = self.promises.iter().map(|promise| promise.path.as_str());
+        self.files.iter().map(|file| file.path.as_str()).chain(promised)
+    }
+
+    /// Takes in another layout behind what is there, and returns the place of its root. Positions that it speaks of
+    /// become those that its files and digests have here.
+    pub fn append(&mut self, added: Layout) -> usize {
+        let (n_files, n_digests) = (self.files.len(), self.digests.len());
+        self.files.extend(added.files);
+        self.supersedes.extend(added.supersedes);
+        self.notes.extend(added.notes);
+        self.links.extend(added.links);
+        self.digests.extend(added.digests.into_iter().map(|mut digest| {
+            digest.over.file = digest.over.file.saturating_add(n_files);
+            digest
+        }));
+        self.patches.extend(added.patches.into_iter().map(|mut patch| {
+            patch.file = patch.file.saturating_add(n_files);
+            patch.digest = patch.digest.saturating_add(n_digests);
+            patch
+        }));
+        self.promises.extend(added.promises.into_iter().map(|promise| promise.moved(n_files, n_digests)));
+        added.root.saturating_add(n_files)
+    }
+
     /// Checks everything the engine relies on, whoever made the layout: sizes add up, tensor ranges exist and split
     /// no element, paths stay inside the output, digests and patches lie within their files, no digest covers a hole
-    /// it fills. Errors are of kind [`Plugin`](crate::error::ErrorKind::Plugin): a writer broke its contract.
+    /// it fills, promises are small. Errors are of kind [`Plugin`](crate::error::ErrorKind::Plugin): a writer broke its
+    /// contract.
     pub fn validate(&self, view: &ModelView<'_>) -> Result<()> {
         let n_tensors = view.tensors().len();
         let asset_len: Vec<u64> = view.assets().map(|(_, len)| len).collect();
-        let mut paths = std::collections::HashSet::new();
+        let mut paths = HashSet::new();
         if self.root >= self.files.len() {
             return Err(Error::plugin("a layout has no root file"));
         }
-        for file in &self.files {
-            paths.insert(file.path.as_str());
-        }
+        paths.extend(self.paths());
         let is_folder = |path: &str| {
             let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
             parents.into_iter().any(|parent| paths.contains(parent))
         };
-        if let Some(file) = self.files.iter().find(|file| is_folder(&file.path)) {
-            return Err(Error::plugin("a layout's path leads through another file").file(&file.path));
+        if let Some(path) = self.paths().find(|path| is_folder(path)) {
+            return Err(Error::plugin("a layout's path leads through another file").file(path));
         }
         paths.clear();
         if let Some(link) =
@@ -202,11 +234,13 @@ impl Layout {
             let error = Error::plugin("a layout's link is not a plain unique relative path");
             return Err(error.file(&link.path));
         }
+        if let Some(path) = self.paths().find(|path| !is_plain(path) || !paths.insert(path)) {
+            let error = Error::plugin("a layout's path is not a plain unique relative path");
+            return Err(error.file(path));
+        }
+        self.validate_promises()?;
         for file in &self.files {
             let at_fault = |error: Error| error.file(&file.path);
-            if !is_plain(&file.path) || !paths.insert(file.path.as_str()) {
-                return Err(at_fault(Error::plugin("a layout's path is not a plain unique relative path")));
-            }
             let mut len = 0u64;
             for piece in &file.pieces {
                 if let Piece::Tensor { idx, bytes, .. } = piece {

@@ -15,6 +15,7 @@
 
 pub mod codes;
 pub mod dtype;
+pub mod epilogue;
 pub mod error;
 pub mod expr;
 pub mod graph;

@@ -1,9 +1,10 @@
 //! What a format plugin implements, and what it may ask for.
 //!
 //! A plugin holds no I/O: a [`Reader`] looks at [`Inputs`](crate::inputs::Inputs) and returns a description, a
-//! [`Writer`] takes one and returns a layout. Call order: `identify* → read` and `layout`.
+//! [`Writer`] takes one and returns a layout. Call order: `identify* → read` and `layout → epilogue`.
 
 use crate::dtype::DType;
+use crate::epilogue::{Outcome, SmallFile};
 use crate::error::{Error, Result};
 use crate::expr::NodeId;
 use crate::inputs::{FileId, Inputs};
@@ -166,6 +167,14 @@ pub trait Writer: Send + Sync {
         let _ = (view, file_name, host);
         Err(Error::unsupported("metadata of this format cannot be edited yet").format(self.info().format))
     }
+
+    /// The files that [`layout`](Writer::layout) has [promised](Layout::promises), each once, made of what the run has
+    /// shown. All other bytes are written, and nothing is published yet: an error publishes nothing. Pure: the same
+    /// outcome gives the same text.
+    fn epilogue(&self, outcome: &Outcome) -> Result<Vec<SmallFile>> {
+        let _ = outcome;
+        Ok(vec![])
+    }
 }
 
 /// What a writer is asked for besides the model.
@@ -220,7 +229,8 @@ pub trait Host {
         Err(Error::unsupported("an output cannot point into its source here"))
     }
 
-    /// Lays the model's tensors out as files of another format.
+    /// Lays the model's tensors out as files of another format. Who takes the layout in takes its
+    /// [promises](Layout::promises) along, as [`Layout::append`] does; who cannot has to refuse it.
     ///
     /// Errors: no writer of files has that name; all that laying out can give.
     fn layout(

@@ -23,7 +23,7 @@ pub use audit::{Audit, Fault, check_claims};
 pub use compare::{Comparison, TensorDiff, Tolerance};
 pub use control::{Control, Settings};
 pub use eval::{Seen, Source};
-pub use exec::{Outcome, Part, Plan, Staged, execute};
+pub use exec::{Part, Plan, Published, Staged, execute};
 pub use modelferry_kernels::block::QuantStats;
 pub use modelferry_kernels::cast::CastStats;
 pub use stats::{Statistics, TensorStats};

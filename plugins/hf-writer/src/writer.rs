@@ -59,7 +59,7 @@ impl Writer for HfWriter {
             layout.push_file(name, vec![Piece::Asset { idx, bytes: 0..len }]);
         }
         let n_assets = layout.files.len();
-        layout.root = add_files(&mut layout, weights);
+        layout.root = layout.append(weights);
         match view.config() {
             Some(text) => {
                 let parsed =
@@ -86,44 +86,23 @@ impl Writer for HfWriter {
     }
 }
 
-/// Adds the files of another layout behind those that are there, and returns the place of its root.
-fn add_files(layout: &mut Layout, added: Layout) -> usize {
-    let n_before = layout.files.len();
-    let n_digests = layout.digests.len();
-    layout.files.extend(added.files);
-    layout.supersedes.extend(added.supersedes);
-    layout.notes.extend(added.notes);
-    layout.links.extend(added.links);
-    layout.digests.extend(added.digests.into_iter().map(|mut digest| {
-        digest.over.file += n_before;
-        digest
-    }));
-    layout.patches.extend(added.patches.into_iter().map(|mut patch| {
-        patch.file += n_before;
-        patch.digest += n_digests;
-        patch
-    }));
-    added.root + n_before
-}
-
 /// Refuses files of the model, which are the first `n_assets` of the layout, whose names come from a stranger's folder
 /// and lead out of ours, or are those of other files or of folders around them.
 fn check_names(layout: &Layout, n_assets: usize) -> Result<()> {
-    let (assets, own) = layout.files.split_at(n_assets.min(layout.files.len()));
-    let mut taken: HashSet<&str> = own.iter().map(|file| file.path.as_str()).collect();
-    for asset in assets {
-        let refused = |what: &'static str| Err(Error::target(what).file(&asset.path));
-        if asset.path.contains('\0') || asset.path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+    let mut taken: HashSet<&str> = layout.paths().skip(n_assets).collect();
+    for path in layout.paths().take(n_assets) {
+        let refused = |what: &'static str| Err(Error::target(what).file(path));
+        if path.contains('\0') || path.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return refused("a file of the model has a name that leads out of its folder");
         }
-        if !taken.insert(&asset.path) {
+        if !taken.insert(path) {
             return refused("a file of the model has the name of another that is written");
         }
     }
     let folders = |path: &str| path.match_indices('/').map(|(at, _)| at).collect::<Vec<_>>();
-    for file in &layout.files {
-        if folders(&file.path).into_iter().any(|at| taken.contains(&file.path[..at])) {
-            return Err(Error::target("a file of the model lies in a folder that is a file").file(&file.path));
+    for path in layout.paths() {
+        if folders(path).into_iter().any(|at| taken.contains(&path[..at])) {
+            return Err(Error::target("a file of the model lies in a folder that is a file").file(path));
         }
     }
     Ok(())

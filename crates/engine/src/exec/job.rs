@@ -129,21 +129,42 @@ impl<'a> Job<'a> {
         below
     }
 
-    /// Completes checksums and fills their holes; those over other holes are made after these are filled.
+    /// Completes checksums and fills their holes; those over other holes are made after these are filled, and those
+    /// that fill none at the end. Returns the bytes of all.
     pub(super) fn finish_digests(&self, cx: &mut Cx) -> Result<Vec<Vec<u8>>> {
-        let layout = self.layout();
-        let mut values: Vec<Vec<u8>> = vec![vec![]; layout.digests.len()];
-        for (digest, crc) in self.crcs.values() {
-            values[digest] = crc.to_le_bytes().to_vec();
-        }
+        let digests = &self.layout().digests;
+        let mut fills_hole = vec![false; digests.len()];
+        self.layout().patches.iter().for_each(|patch| fills_hole[patch.digest] = true);
+        let mut values: Vec<Vec<u8>> = vec![vec![]; digests.len()];
+        self.take_digests(DigestAlgo::Crc32, &mut values, &|idx| fills_hole[idx], cx)?;
         self.patch(&values, DigestAlgo::Crc32)?;
-        for (digest, value) in layout.digests.iter().zip(&mut values) {
-            if digest.algo == DigestAlgo::Sha256 {
-                *value = self.sha256(digest.over.file, digest.over.bytes.clone(), cx)?;
+        self.take_digests(DigestAlgo::Sha256, &mut values, &|idx| fills_hole[idx], cx)?;
+        self.patch(&values, DigestAlgo::Sha256)?;
+        for algo in [DigestAlgo::Crc32, DigestAlgo::Sha256] {
+            self.take_digests(algo, &mut values, &|idx| !fills_hole[idx], cx)?;
+        }
+        Ok(values)
+    }
+
+    fn take_digests(
+        &self,
+        algo: DigestAlgo,
+        values: &mut [Vec<u8>],
+        wanted: &dyn Fn(usize) -> bool,
+        cx: &mut Cx,
+    ) -> Result<()> {
+        if algo == DigestAlgo::Crc32 {
+            for (idx, crc) in self.crcs.values().filter(|(idx, _)| wanted(*idx)) {
+                values[idx] = crc.to_le_bytes().to_vec();
+            }
+            return Ok(());
+        }
+        for (idx, digest) in self.layout().digests.iter().enumerate() {
+            if digest.algo == algo && wanted(idx) {
+                values[idx] = self.sha256(digest.over.file, digest.over.bytes.clone(), cx)?;
             }
         }
-        self.patch(&values, DigestAlgo::Sha256)?;
-        Ok(values)
+        Ok(())
     }
 
     fn patch(&self, values: &[Vec<u8>], algo: DigestAlgo) -> Result<()> {
@@ -158,6 +179,8 @@ impl<'a> Job<'a> {
                     value.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into_bytes()
                 }
             };
+            // The zeros that stood there have added nothing to the checksums over them.
+            self.crcs.wrote(patch.file, patch.at, &bytes);
             self.write(patch.file, patch.at, &bytes)?;
         }
         Ok(())

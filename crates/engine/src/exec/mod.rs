@@ -5,12 +5,13 @@ mod digests;
 mod fill;
 mod job;
 mod shared;
+mod staged;
 mod tasks;
 mod write;
 
 use crate::control::{Control, Settings};
 use crate::disk::DiskInputs;
-use crate::eval::{Cx, Evaluator, Seen, Source};
+use crate::eval::{Cx, Evaluator, Source};
 use crate::io::{Identity, Io};
 use crate::publish::{Allocate, Output, Replace, Staging, Sync as SyncWhen, remove_leftovers};
 use crate::space;
@@ -19,10 +20,11 @@ use job::{Common, Job};
 use modelferry_core::expr::NodeId;
 use modelferry_core::inputs::FileId;
 use modelferry_core::layout::Layout;
-use modelferry_core::model::{Model, TensorIdx};
+use modelferry_core::model::Model;
 use modelferry_core::{Error, Result};
 use shared::SharedTensor;
-use std::collections::{BTreeMap, HashSet};
+pub use staged::Staged;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -72,41 +74,21 @@ impl Plan<'_> {
     }
 }
 
-/// A complete output under its temporary name, and what writing it has shown.
-pub struct Staged<'a> {
-    staging: &'a Staging,
-    /// Where each part's first file stands among those of all.
-    first_files: &'a [usize],
-    /// Per part, and tensor with casts or quantization, what they met.
-    pub seen: &'a [BTreeMap<TensorIdx, Seen>],
-}
-
-impl Staged<'_> {
-    /// Where file `idx` of the layout of part `part` is now.
-    pub fn path(&self, part: usize, idx: usize) -> PathBuf {
-        self.staging.path(self.first_files[part] + idx)
-    }
-
-    /// The folder they are in now.
-    pub fn folder(&self) -> PathBuf {
-        self.staging.staged_folder()
-    }
-}
-
-/// What a run did.
+/// What a run has published.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
-    /// Published files and their lengths, in the order of parts and their layouts.
+pub struct Published {
+    /// The files and their lengths: of each part those of its layout, then those that it promises.
     pub files: Vec<(PathBuf, u64)>,
 }
 
-/// Executes `plan`: writes every file of every layout under a temporary name, then lets `approve` look at the result,
-/// then publishes. An error anywhere, `approve`'s included, publishes nothing and leaves nothing behind.
+/// Executes `plan`: writes every file of every layout under a temporary name, then lets `approve` look at the result
+/// and write what the layouts promise, then publishes. An error anywhere, `approve`'s included, publishes nothing and
+/// leaves nothing behind.
 ///
 /// Errors: [`Exists`](modelferry_core::ErrorKind::Exists), [`Io`](modelferry_core::ErrorKind::Io) (no space, a failed
 /// call, an input that changed), [`Malformed`](modelferry_core::ErrorKind::Malformed) payload,
 /// [`Interrupted`](modelferry_core::ErrorKind::Interrupted), whatever `approve` returns.
-pub fn execute(plan: &Plan<'_>, approve: &mut dyn FnMut(&Staged<'_>) -> Result<()>) -> Result<Outcome> {
+pub fn execute(plan: &Plan<'_>, approve: &mut dyn FnMut(&Staged<'_>) -> Result<()>) -> Result<Published> {
     let settings = plan.settings.for_parts(plan.parts.len());
     let mut prepared = plan.parts.iter().map(|&part| Prepared::of(plan, part)).collect::<Result<Vec<_>>>()?;
     // What is held in memory for all parts is one budget.
@@ -120,8 +102,8 @@ pub fn execute(plan: &Plan<'_>, approve: &mut dyn FnMut(&Staged<'_>) -> Result<(
     let inputs_used: HashSet<FileId> = plan.inputs.used();
     let sparse = inputs_used.iter().any(|&file| plan.inputs.is_sparse(file));
     let set = FileSet::of(plan.parts);
-    let total = set.lengths.iter().fold(0u64, |sum, (_, len)| sum.saturating_add(*len));
-    let need = if sparse { needed_when_sparse(plan, total)? } else { total };
+    let total = set.payload;
+    let need = if sparse { needed_when_sparse(plan, total)? } else { total }.saturating_add(set.promised);
     let identities = plan.inputs.identities();
     let output = set.output(plan, &identities);
     let folder = output.check(&*plan.io)?;
@@ -156,26 +138,33 @@ pub fn execute(plan: &Plan<'_>, approve: &mut dyn FnMut(&Staged<'_>) -> Result<(
     let shared = SharedTensor::find(&mut jobs);
     run(&common, &jobs, &shared)?;
 
-    let mut seen = vec![];
+    let (mut seen, mut digests) = (vec![], vec![]);
     for job in jobs {
         let roots = used_tensors(job.layout()).into_iter().map(|idx| job.model().tensors[idx].data);
         let node_used = job.nodes_below(roots);
         job.evaluator.check_claims(&|id| node_used[id.idx()], &mut cx)?;
-        job.finish_digests(&mut cx)?;
+        let values = job.finish_digests(&mut cx)?;
+        digests.push(if job.layout().promises.is_empty() { vec![] } else { values });
         seen.push(std::mem::take(&mut *lock(&job.seen)));
     }
     plan.inputs.check_unchanged()?;
-    approve(&Staged { staging: &staging, first_files: &set.first_files, seen: &seen })?;
+    let staged = Staged::new(plan, &staging, &set, &seen, &digests);
+    approve(&staged)?;
+    let lengths = staged.into_lengths()?;
     plan.control.check()?;
     let published =
         staging.publish(if plan.settings.sync { SyncWhen::Always } else { SyncWhen::Replacing })?;
-    let files = published.into_iter().zip(set.lengths).map(|(path, (_, len))| (path, len)).collect();
-    Ok(Outcome { files })
+    Ok(Published { files: published.into_iter().zip(lengths).collect() })
 }
 
-/// The files of all parts as one set.
+/// The files of all parts as one set: of each part those of its layout, then those that it promises.
 struct FileSet {
+    /// Paths and bytes; of promised files the most that they can have, for which there is to be room.
     lengths: Vec<(String, u64)>,
+    /// Bytes of all that is not promised.
+    payload: u64,
+    /// Bytes of all that is.
+    promised: u64,
     /// Where each part's first file stands.
     first_files: Vec<usize>,
     roots: Vec<usize>,
@@ -184,12 +173,24 @@ struct FileSet {
 
 impl FileSet {
     fn of(parts: &[Part<'_>]) -> FileSet {
-        let mut set = FileSet { lengths: vec![], first_files: vec![], roots: vec![], supersedes: vec![] };
+        let mut set = FileSet {
+            lengths: vec![],
+            payload: 0,
+            promised: 0,
+            first_files: vec![],
+            roots: vec![],
+            supersedes: vec![],
+        };
         for Part { layout, .. } in parts {
             let first = set.lengths.len();
             set.first_files.push(first);
             set.roots.push(first + layout.root);
+            let sum = |sum: u64, len: u64| sum.saturating_add(len);
+            set.payload = layout.files.iter().map(|file| file.len).fold(set.payload, sum);
+            set.promised = layout.promises.iter().map(|promise| promise.at_most).fold(set.promised, sum);
             set.lengths.extend(layout.files.iter().map(|file| (file.path.clone(), file.len)));
+            let promises = layout.promises.iter();
+            set.lengths.extend(promises.map(|promise| (promise.path.clone(), promise.at_most)));
             set.supersedes.extend(layout.supersedes.iter().cloned());
         }
         set

@@ -215,7 +215,8 @@ impl Output<'_> {
             let is_plain =
                 !path.contains('\0') && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
             if !is_plain || !seen.insert(path) {
-                return broken("an output file has no plain unique relative path");
+                return broken("an output file has no plain unique relative path")
+                    .map_err(|error| error.found(path));
             }
             let is_named = *path == shown && !self.is_folder;
             paths.push(if is_named { PathBuf::from(name) } else { PathBuf::from(path) });

@@ -1,12 +1,13 @@
 use super::*;
 use modelferry_core::DType;
+use modelferry_core::epilogue::{Maker, Promise};
 use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Patch, PatchForm};
 use modelferry_core::limits::Limits;
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
 use modelferry_core::plugin::{Answer, Query, Shards};
 
-/// Writes weights as a file with a checksum, and an index.
+/// Writes weights as a file with a checksum, and an index; promises a report.
 struct TwoFiles(Limits);
 
 impl Host for TwoFiles {
@@ -31,6 +32,8 @@ impl Host for TwoFiles {
             .digests
             .push(Digest { algo: DigestAlgo::Crc32, over: FileRange { file: weights, bytes: 0..1 } });
         layout.patches.push(Patch { file: weights, at: 1, form: PatchForm::Raw, digest: 0 });
+        layout.promise(format!("{}.report", request.file_name), 9);
+        layout.sign(format);
         Ok((layout, vec![Loss::declared(LossKind::Order, format, "for a test")]))
     }
 }
@@ -75,6 +78,9 @@ fn config_and_index_come_last() {
     assert_eq!(paths(&layout), expected);
     assert_eq!((layout.root, &layout.supersedes[..]), (4, &["model.safetensors".to_owned()][..]));
     assert_eq!((layout.digests[0].over.file, layout.patches[0].file), (2, 2));
+    let by = Maker { format: "safetensors".to_owned(), files: 2..4, digests: 0..1 };
+    let report = Promise { path: "model.safetensors.report".to_owned(), at_most: 9, by: Some(by) };
+    assert_eq!(layout.promises, [report]);
     assert!(matches!(&layout.files[4].pieces[..], [Piece::Bytes(bytes)] if **bytes == *text.as_bytes()));
     assert_eq!(losses, ["order: safetensors: for a test"]);
 }
@@ -103,8 +109,18 @@ fn a_config_does_not_name_files_that_are_not_there() {
 
 #[test]
 fn names_of_strangers_are_checked() {
-    for name in ["../x", "/x", "a/../b", "", "model.safetensors", "config.json", "model.safetensors/x", "a\0"]
-    {
+    for name in [
+        "../x",
+        "/x",
+        "a/../b",
+        "",
+        "model.safetensors",
+        "config.json",
+        "model.safetensors/x",
+        "model.safetensors.report",
+        "model.safetensors.report/x",
+        "a\0",
+    ] {
         let error = lay_out(&model(Some("{}"), &[name]), "safetensors").unwrap_err();
         assert_eq!(error.kind(), modelferry_core::ErrorKind::Target, "{name}: {error}");
     }
