@@ -182,6 +182,9 @@ fn summary_of_one(report: &Report, out: &mut dyn Write) -> io::Result<()> {
             writeln!(out, "  {}  {len} bytes", printable(path))?;
         }
     }
+    for (path, at_most) in report.promised.iter().filter(|_| report.is_dry_run) {
+        writeln!(out, "  {}  at most {at_most} bytes, made at the end", printable(path))?;
+    }
     for (path, n_tensors) in &report.links {
         let n = plural(*n_tensors, "tensor");
         writeln!(out, "  points into {} for {n}: move both together", printable(path))?;
@@ -202,4 +205,25 @@ fn details(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "verified: {} read back, equal to the source", plural(n_tensors as u64, "tensor"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_will_report_on_the_run() {
+        let (files, promised) =
+            (vec![("m.x".to_owned(), 8)], vec![("m.x.sums".to_owned(), 70), ("a\nb".to_owned(), 1)]);
+        let mut report = Report { files, promised, bytes: 8, is_dry_run: true, ..Report::default() };
+        let said = |report: &Report| {
+            let mut out = vec![];
+            summary(report, &mut out).map(|()| String::from_utf8_lossy(&out).into_owned()).unwrap_or_default()
+        };
+        let lines = "  m.x  8 bytes\n  m.x.sums  at most 70 bytes, made at the end\n  a\\nb  at most 1";
+        assert!(said(&report).contains(lines), "{}", said(&report));
+        report.files.push(("m.x.sums".to_owned(), 66));
+        report.is_dry_run = false;
+        assert!(said(&report).ends_with("  m.x  8 bytes\n  m.x.sums  66 bytes\n"), "{}", said(&report));
+    }
 }

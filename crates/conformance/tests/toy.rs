@@ -3,9 +3,10 @@
 use modelferry_conformance::{
     Judged, Outcome, PLACEHOLDER, SuiteOptions, mutate, reader_is_done, run, writer_is_done,
 };
+use modelferry_core::epilogue::{Outcome as Shown, SmallFile};
 use modelferry_core::expr::{Packing, volume};
 use modelferry_core::inputs::Inputs;
-use modelferry_core::layout::{Layout, Piece};
+use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Piece};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView};
@@ -17,6 +18,7 @@ use modelferry_core::registry::Registry;
 use modelferry_core::{DType, Error, Result};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is wrong with the plugin.
 #[derive(Clone, Copy, PartialEq)]
@@ -34,6 +36,8 @@ enum Fault {
     KnowsEverything,
     /// Reading panics on a short file.
     Panics,
+    /// What reports on the run is another text each time.
+    ReportsItsAge,
 }
 
 struct Toy(Fault);
@@ -160,11 +164,22 @@ impl Writer for Toy {
         let mut pieces = vec![Piece::Bytes(start.into())];
         pieces.extend(order.iter().map(|&idx| Piece::tensor(view, idx)));
         let mut layout = Layout::default();
-        layout.push_file(request.file_name, pieces);
+        let file = layout.push_file(request.file_name, pieces);
+        let over = FileRange { file, bytes: 0..layout.files[file].len };
+        layout.digests.push(Digest { algo: DigestAlgo::Crc32, over });
+        layout.promise(format!("{}.sum", request.file_name), 30);
         let claimed = order.first().filter(|_| self.0 == Fault::ClaimsLoss);
         let losses =
             claimed.map(|&idx| Loss::declared(LossKind::Order, view.tensor(idx).name(), "not at all"));
         Ok((layout, losses.into_iter().collect()))
+    }
+
+    /// The checksum of the file.
+    fn epilogue(&self, outcome: &Shown) -> Result<Vec<SmallFile>> {
+        static AGE: AtomicU64 = AtomicU64::new(0);
+        let age = if self.0 == Fault::ReportsItsAge { AGE.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let text = format!("{:02x?} {age}\n", outcome.digests[0].value);
+        Ok(vec![SmallFile { path: outcome.promises[0].path.clone(), text }])
     }
 }
 
@@ -254,6 +269,7 @@ fn a_plugin_that_is_wrong_fails() {
     check("short", Fault::TakesShortFiles, "cut to");
     check("everything", Fault::KnowsEverything, "several readers take this file: toy, text");
     check("panics", Fault::Panics, "a panic: assertion");
+    check("age", Fault::ReportsItsAge, "out.toy.sum has other bytes with one thread");
 }
 
 #[test]

@@ -336,7 +336,7 @@ fn lay_out(
     layout.validate(&view).map_err(named)?;
     let files: Vec<(String, u64)> = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
     match &files[..] {
-        [(path, _)] if *path == name => Ok((layout, files)),
+        [(path, _)] if *path == name && layout.promises.is_empty() => Ok((layout, files)),
         _ => Err(named(Error::plugin("an edited file is not laid out as itself"))),
     }
 }

@@ -1,5 +1,6 @@
 //! What a plugin may use of the program around it: the engine's answers, recorded, and the other plugins.
 
+use crate::epilogue;
 use crate::job::{Context, PluginOptions};
 use crate::links::Links;
 use crate::pick;
@@ -10,7 +11,7 @@ use modelferry_core::limits::Limits;
 use modelferry_core::loss::Loss;
 use modelferry_core::model::{Model, ModelView};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Answer, Host, LayoutRequest, Place, Query, ReaderInfo};
+use modelferry_core::plugin::{Answer, Host, LayoutRequest, Place, Query, ReaderInfo, Writer};
 use modelferry_core::{Error, Result};
 use modelferry_engine::Source;
 
@@ -32,6 +33,8 @@ pub(crate) struct Traces {
     pub(crate) readers: Vec<&'static ReaderInfo>,
     /// How many plugins are at work for another one now.
     depth: usize,
+    /// Formats of the writers that have laid out parts for the one that is at work now and have promised files.
+    owed: Vec<String>,
 }
 
 /// A folder of shards of containers is three deep; a model that is said to hold itself has no end.
@@ -56,6 +59,21 @@ impl EngineHost<'_> {
         let done = work(self);
         self.traces.depth -= 1;
         done
+    }
+
+    /// Has a writer lay out. What those promise that lay out parts of it is part of its layout.
+    pub(crate) fn lay_out(
+        &mut self,
+        writer: &dyn Writer,
+        view: &ModelView<'_>,
+        request: &LayoutRequest<'_>,
+    ) -> Result<(Layout, Vec<Loss>)> {
+        let before = std::mem::take(&mut self.traces.owed);
+        let result = writer.layout(view, request, self);
+        let owed = std::mem::replace(&mut self.traces.owed, before);
+        let (layout, losses) = result?;
+        epilogue::check_promises(self.cx, &layout, &owed)?;
+        Ok((layout, losses))
     }
 }
 
@@ -99,7 +117,12 @@ impl Host for EngineHost<'_> {
         }
         let options = Options::resolve(info.options, self.options)?;
         let request = LayoutRequest { options: &options, ..request.clone() };
-        self.deeper(|host| writer.layout(view, &request, host)).map_err(|error| error.format(info.format))
+        let laid_out = self.deeper(|host| host.lay_out(writer, view, &request));
+        let (mut layout, losses) = laid_out.map_err(|error| error.format(info.format))?;
+        layout.sign(info.format);
+        let makers = layout.makers();
+        self.traces.owed.extend(makers.into_iter().flatten().map(|maker| maker.format.clone()));
+        Ok((layout, losses))
     }
 }
 

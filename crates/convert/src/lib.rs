@@ -24,6 +24,7 @@ pub mod verify;
 
 mod capabilities;
 mod config;
+mod epilogue;
 mod host;
 mod importance;
 mod links;

@@ -8,7 +8,7 @@ use crate::open::{Opened, open_as};
 use crate::pick::Target;
 use crate::report::{Given, Quantized, Report};
 use crate::weights::{Giver, giver};
-use crate::{capabilities, metadata, naming, pick, policy, readback};
+use crate::{capabilities, epilogue, metadata, naming, pick, policy, readback};
 use modelferry_core::layout::Layout;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView, TensorIdx};
@@ -111,6 +111,7 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
             let own = if job.several.is_empty() { &mut *report } else { &mut report.outputs[number] };
             made.approve(cx, job, inputs, (staged, number), verifier, own)?;
         }
+        report.sum_up();
         Ok(())
     })
     // Damage that only the payload shows is the source's, if there is but one.
@@ -225,7 +226,7 @@ impl<'a> Made<'a> {
         let links = Some(Links { inputs, output: &job.output, is_folder: target.is_folder() });
         let mut host =
             EngineHost { cx, inputs: &**inputs, options: &job.options, traces: &mut traces, links };
-        let result = target.writer.layout(&view, &request, &mut host);
+        let result = host.lay_out(target.writer, &view, &request);
         report.asked.append(&mut traces.asked);
         let (layout, losses) = result.map_err(|error| error.format(info.format))?;
         check_ties(&losses, edits.ties).map_err(|error| error.format(info.format))?;
@@ -234,6 +235,8 @@ impl<'a> Made<'a> {
         report.links = layout.links.iter().map(|link| (link.path.clone(), link.n_tensors)).collect();
         layout.validate(&view).map_err(|error| error.format(info.format))?;
         report.files = layout.files.iter().map(|file| (file.path.clone(), file.len)).collect();
+        let promises = layout.promises.iter();
+        report.promised = promises.map(|promise| (promise.path.clone(), promise.at_most)).collect();
         report.root = layout.files.get(layout.root).map(|file| file.path.clone());
         report.bytes = layout.files.iter().fold(0, |sum, file| sum.saturating_add(file.len));
         policy::check(&report.losses, &job.policy, info.format)?;
@@ -241,6 +244,7 @@ impl<'a> Made<'a> {
     }
 
     /// Looks at the staged output, part `number` of the run: what its values have shown, and what is read back of it.
+    /// What its layout promises is made in between.
     fn approve(
         &self,
         cx: &Context<'_>,
@@ -255,6 +259,8 @@ impl<'a> Made<'a> {
         let observed = observed(&self.model, seen);
         report.losses.extend(observed.iter().cloned());
         policy::check(&observed, &job.policy, self.target.writer.info().format)?;
+        let part = Part { model: &self.model, layout: &self.layout };
+        report.add_files(epilogue::write(cx, self.target.writer, part, (staged, number), &observed)?);
         if let Some(reader) = verifier {
             let root = match self.target.is_folder() {
                 true => staged.folder(),

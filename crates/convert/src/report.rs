@@ -27,8 +27,11 @@ pub struct Report {
     pub n_tensors: u64,
     /// Elements written.
     pub n_elements: u64,
-    /// Files written, or to be written: name relative to the output's folder, bytes.
+    /// Files written, or to be written: name relative to the output's folder, bytes. Those that report on the run come
+    /// last, once they are made.
     pub files: Vec<(String, u64)>,
+    /// Files that report on the run, and the most bytes that each can have: it is made when all others are written.
+    pub promised: Vec<(String, u64)>,
     /// Whether the output is a folder that holds them.
     pub is_folder: bool,
     /// Files of the source that the output points into, relative to the output's folder, and how many tensors lie there.
@@ -104,13 +107,26 @@ impl Report {
         }
     }
 
-    /// Adds up what several outputs have.
+    /// Takes note of files that report on the run.
+    pub(crate) fn add_files(&mut self, files: Vec<(String, u64)>) {
+        self.bytes = files.iter().fold(self.bytes, |sum, (_, len)| sum.saturating_add(*len));
+        self.files.extend(files);
+    }
+
+    /// Adds up what several outputs have by now.
     pub(crate) fn sum_up(&mut self) {
+        if self.outputs.is_empty() {
+            return;
+        }
+        (self.n_tensors, self.n_elements, self.bytes) = (0, 0, 0);
+        self.files.clear();
+        self.promised.clear();
         for own in &self.outputs {
             self.n_tensors = self.n_tensors.saturating_add(own.n_tensors);
             self.n_elements = self.n_elements.saturating_add(own.n_elements);
             self.bytes = self.bytes.saturating_add(own.bytes);
             self.files.extend(own.files.iter().cloned());
+            self.promised.extend(own.promised.iter().cloned());
         }
     }
 
@@ -142,6 +158,8 @@ impl Report {
         object.field("folder", self.is_folder)?;
         object.field("root", self.root.as_deref())?;
         object.list("files", self.files.iter().map(|(path, bytes)| json!({"path": path, "bytes": bytes})))?;
+        let promised = |(path, most): &(String, u64)| json!({"path": path, "at_most": most});
+        object.list("epilogue", self.promised.iter().map(promised))?;
         let link = |(path, n): &(String, u64)| json!({"path": path, "n_tensors": n});
         object.list("links", self.links.iter().map(link))?;
         object.field("removed", self.stale.as_slice())?;
@@ -159,14 +177,17 @@ fn given(of: &Given) -> Value {
     json!({"path": of.path, "format": of.format, "n_tensors": of.n_tensors})
 }
 
-/// Errors with six digits: beyond them sums depend on how the work was cut.
+/// An error with six digits: beyond them sums depend on how the work was cut.
+pub(crate) fn six_digits(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}
+
 pub(crate) fn quantized(of: &Quantized) -> Value {
-    let short = |value: f64| format!("{value:.5e}").parse::<f64>().unwrap_or(value);
     json!({
         "name": of.name,
         "dtype": of.dtype.to_string(),
         "bits_per_weight": of.bits_per_weight(),
-        "rms_error": short(of.rms),
-        "max_error": short(of.largest),
+        "rms_error": six_digits(of.rms),
+        "max_error": six_digits(of.largest),
     })
 }

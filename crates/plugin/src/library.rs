@@ -5,6 +5,7 @@ use crate::manifest::{self, Manifest};
 use crate::trust::{self, Pins};
 use modelferry_abi::info::ReaderText;
 use modelferry_abi::types::MfEntry;
+use modelferry_core::epilogue::{Outcome, SmallFile};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::layout::Layout;
 use modelferry_core::loss::Loss;
@@ -203,5 +204,9 @@ impl Writer for LazyWriter {
 
     fn relayout(&self, view: &ModelView<'_>, file_name: &str, host: &mut dyn Host) -> Result<Layout> {
         self.opened()?.relayout(view, file_name, host)
+    }
+
+    fn epilogue(&self, outcome: &Outcome) -> Result<Vec<SmallFile>> {
+        self.opened()?.epilogue(outcome)
     }
 }

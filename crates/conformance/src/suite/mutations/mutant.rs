@@ -3,6 +3,7 @@
 use super::super::content::Held;
 use super::plan::Mutation;
 use crate::naive::pack;
+use modelferry_core::epilogue::{Outcome, SmallFile};
 use modelferry_core::error::{Error, Result};
 use modelferry_core::expr::Packing;
 use modelferry_core::inputs::{FileId, Inputs};
@@ -144,6 +145,10 @@ impl Writer for Mutant<WriterInfo> {
         }
         Ok((layout, losses))
     }
+
+    fn epilogue(&self, outcome: &Outcome) -> Result<Vec<SmallFile>> {
+        self.honest.writer(self.info.format)?.epilogue(outcome)
+    }
 }
 
 /// What is done to the files of a folder; its tensors are in the hands of another of these writers.
@@ -163,6 +168,9 @@ fn spoil_files(layout: &mut Layout, mutation: &Mutation) {
                 layout.root -= 1;
                 layout.digests.iter_mut().for_each(|digest| digest.over.file -= 1);
                 layout.patches.iter_mut().for_each(|patch| patch.file -= 1);
+                for maker in layout.promises.iter_mut().filter_map(|promise| promise.by.as_mut()) {
+                    maker.files = maker.files.start - 1..maker.files.end - 1;
+                }
             }
         }
         _ => {}
