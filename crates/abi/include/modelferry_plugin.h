@@ -41,6 +41,13 @@ struct MfDigest;
 struct MfPatch;
 struct MfLink;
 struct MfLayout;
+struct MfPromise;
+struct MfWritten;
+struct MfDigested;
+struct MfSeen;
+struct MfOutcome;
+struct MfSmallFile;
+struct MfEpilogue;
 struct MfOption;
 struct MfRequest;
 struct MfQuery;
@@ -606,6 +613,8 @@ struct MfLayout {
     struct MfSlice notes;
     // `MfLink`.
     struct MfSlice links;
+    // `MfPromise`: files that report on the run. Who takes in a layout takes these along.
+    struct MfSlice promises;
 };
 
 // What the program offers a plugin. It lives as long as the process.
@@ -817,6 +826,113 @@ struct MfLink {
     uint64_t n_tensors;
 };
 
+// A file that reports on the run: promised by a layout, made by `MfWriter.epilogue` when all else is written.
+struct MfPromise {
+    // Relative path, `/` between folders.
+    struct MfText path;
+    // Bytes that it has at most, up to 2^20.
+    uint64_t at_most;
+    // Where the layout has taken in another one whose writer makes the file, the format of that writer. A writer leaves
+    // it empty in promises of its own, and passes on those of others as they are, but for the positions that follow.
+    struct MfText format;
+    // With a format, the position in `files` of the first file of that writer.
+    uint64_t first_file;
+    // With a format, the number of its files.
+    uint64_t n_files;
+    // With a format, the position in `digests` of its first digest.
+    uint64_t first_digest;
+    // With a format, the number of its digests.
+    uint64_t n_digests;
+};
+
+// A file that is written.
+struct MfWritten {
+    // Relative path, `/` between folders.
+    struct MfText path;
+    // Length in bytes.
+    uint64_t len;
+};
+
+// A digest that is taken: of the finished bytes, unless it fills a hole.
+struct MfDigested {
+    // One of `MF_DIGEST_…`.
+    uint32_t algo;
+    // Zero.
+    uint32_t reserved;
+    // Position of the file in `files`.
+    uint64_t file;
+    // First byte.
+    uint64_t start;
+    // Number of bytes.
+    uint64_t len;
+    // The bytes of the digest; a CRC-32 as a little-endian number.
+    struct MfText value;
+};
+
+// What writing a tensor has shown of its values.
+struct MfSeen {
+    // Position of the tensor in the model that the writer was given.
+    uint64_t tensor;
+    // Its name there.
+    struct MfText name;
+    // The type that it is written in, one of `MF_DTYPE_…`.
+    uint32_t dtype;
+    // With `MF_DTYPE_OPAQUE`, elements in a block.
+    uint16_t block_elements;
+    // With `MF_DTYPE_OPAQUE`, bytes of a block.
+    uint16_t block_bytes;
+    // Values outside of the range of the type they were cast to.
+    uint64_t overflow;
+    // Values that are not zero and that a cast made zero.
+    uint64_t underflow;
+    // Values that were quantized; 0 if none were, and all that follows is 0 then.
+    uint64_t n_quantized;
+    // NaN and infinities among them. In what follows they do not count.
+    uint64_t n_non_finite;
+    // Finite ones whose scale is beyond the type that holds it. In the errors they do not count.
+    uint64_t n_beyond_scale;
+    // Root of the mean square of the differences that quantization made, six digits of it.
+    double rms;
+    // The largest of them, six digits of it.
+    double largest;
+};
+
+// What a run has shown when all but the promised files is written.
+struct MfOutcome {
+    // Bytes of this struct.
+    uint64_t struct_size;
+    // `MfPromise`: the files to be made.
+    struct MfSlice promises;
+    // `MfWritten`, in the order of the layout's files.
+    struct MfSlice files;
+    // `MfDigested`, in the order of the layout's digests.
+    struct MfSlice digests;
+    // `MfSeen`, of the tensors whose values showed something, in their order.
+    struct MfSlice tensors;
+    // `MfLoss`: what the values showed to be lost, and the user has accepted.
+    struct MfSlice losses;
+};
+
+// A promised file, made.
+struct MfSmallFile {
+    // Its path, as it was promised.
+    struct MfText path;
+    // All that it holds: UTF-8.
+    struct MfText text;
+};
+
+// The files that report on a run.
+struct MfEpilogue {
+    // Bytes of this struct. Who passes room for one sets it; who fills it sets it to what was filled.
+    uint64_t struct_size;
+    // Its maker's own.
+    void *owner;
+    // Frees what the files point at. Called once; may be null.
+    void (*release)(void *owner);
+    // `MfSmallFile`, one for each promise.
+    struct MfSlice files;
+};
+
 // The value of a declared option.
 struct MfOption {
     // Its name.
@@ -859,6 +975,13 @@ struct MfWriter {
                         const struct MfModel *model,
                         struct MfText file_name,
                         struct MfLayout *layout);
+    // Fills `epilogue` with the files that the layout has promised, made of what the run has shown; null in a writer
+    // that promises none. Called when all other bytes are written and before anything is published: a failure publishes
+    // nothing. There are no files to read and nothing to ask.
+    int32_t (*epilogue)(void *owner,
+                        const struct MfCall *call,
+                        const struct MfOutcome *outcome,
+                        struct MfEpilogue *epilogue);
 };
 
 // What a library returns when it is asked what it is. It lives as long as the process.

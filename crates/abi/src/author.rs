@@ -7,7 +7,7 @@ use crate::info::{ReaderText, WriterText};
 use crate::raw::{self, zeroed};
 use crate::report::{caught, guard, report_of, tell_losses};
 use crate::types::*;
-use crate::{layout, model, view};
+use crate::{epilogue, layout, model, view};
 use host::{Called, CalledHost};
 use modelferry_core::layout::Layout;
 use modelferry_core::loss::Loss;
@@ -91,6 +91,7 @@ impl Tables {
             info: lasting(serde_json::to_string(&WriterText::of(writer.info()))),
             layout: Some(lay_out),
             relayout: Some(lay_out_again),
+            epilogue: Some(make_epilogue),
         };
         let (readers, writers): (Vec<_>, Vec<_>) =
             (readers.iter().map(reader).collect(), writers.iter().map(writer).collect());
@@ -205,6 +206,26 @@ unsafe extern "C" fn lay_out_again(
         };
         // SAFETY: its own owner; the program's call and model, and its room.
         unsafe { laid_out(owner, call, model, out, &lay_out) }
+    };
+    // SAFETY: the program's report.
+    unsafe { guard(report, work) }
+}
+
+unsafe extern "C" fn make_epilogue(
+    owner: *mut c_void,
+    call: *const MfCall,
+    outcome: *const MfOutcome,
+    out: *mut MfEpilogue,
+) -> i32 {
+    // SAFETY: the program's call, which is under way.
+    let report = unsafe { report_of(call) };
+    let work = || {
+        // SAFETY: its own owner; the program's outcome.
+        let (writer, outcome) =
+            unsafe { (own::<dyn Writer>(owner)?, epilogue::seen(&raw::sized(outcome)?)?) };
+        let given = epilogue::give(writer.epilogue(&outcome)?);
+        // SAFETY: the program has made room.
+        unsafe { raw::fill(out, &given) }
     };
     // SAFETY: the program's report.
     unsafe { guard(report, work) }

@@ -22,7 +22,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, TryLockEr
 /// What one call is about.
 struct About {
     inputs: *const dyn Inputs,
-    /// Null while a plugin is asked whether a file is its own.
+    /// Null while a plugin is asked whether a file is its own, and when all is written.
     host: Option<Mutex<*mut dyn Host>>,
     /// What a writer was given.
     view: Option<*const ModelView<'static>>,
@@ -158,9 +158,7 @@ fn within<T>(call: u64, f: impl FnOnce(&dyn Inputs, &About) -> Result<T>) -> Res
 
 impl About {
     fn host<T>(&self, f: impl FnOnce(&mut dyn Host) -> Result<T>) -> Result<T> {
-        let none = || {
-            Error::plugin("a plugin asked for more than files while it was asked whether a file is its own")
-        };
+        let none = || Error::plugin("a plugin asked for more than files in a call that offers nothing else");
         // Two threads, or a host that a plugin calls back from inside itself, would share it.
         let host = self.host.as_ref().ok_or_else(none)?.try_lock();
         let mut host = host.map_err(|_| Error::plugin("a plugin asked two things at once"))?;

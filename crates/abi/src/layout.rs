@@ -1,6 +1,7 @@
 //! Layouts on their way across.
 
 use crate::codes::*;
+use crate::epilogue::{of_promise, to_promises};
 use crate::model::{Foreign, blobs, lasting};
 use crate::nodes::{of_packing, to_packing};
 use crate::raw::{self, zeroed};
@@ -25,6 +26,7 @@ struct Held {
     supersedes: Vec<MfText>,
     notes: Vec<MfText>,
     links: Vec<MfLink>,
+    promises: Vec<MfPromise>,
 }
 
 /// Gives a layout away: it is kept until the other side releases it.
@@ -38,11 +40,7 @@ pub fn give(layout: Layout) -> Result<MfLayout> {
         }
     }
     let digest = |digest: &Digest| {
-        let algo = match digest.algo {
-            DigestAlgo::Crc32 => MF_DIGEST_CRC32,
-            DigestAlgo::Sha256 => MF_DIGEST_SHA256,
-            _ => return Err(Error::unsupported("a digest that this version of plugins cannot state")),
-        };
+        let algo = of_algo(digest.algo)?;
         let (file, start) = (digest.over.file as u64, digest.over.bytes.start);
         Ok(MfDigest { algo, file, start, len: digest.over.bytes.end.saturating_sub(start), ..zeroed() })
     };
@@ -62,8 +60,10 @@ pub fn give(layout: Layout) -> Result<MfLayout> {
         ..zeroed()
     };
     let links = layout.links.iter().map(link).collect();
+    let promises = layout.promises.iter().map(of_promise).collect();
     let held =
-        Box::new(Held { layout, blobs, files, pieces, texts, digests, patches, supersedes, notes, links });
+        Held { layout, blobs, files, pieces, texts, digests, patches, supersedes, notes, links, promises };
+    let held = Box::new(held);
     Ok(MfLayout {
         struct_size: size_of::<MfLayout>() as u64,
         files: MfSlice::of(&held.files),
@@ -75,6 +75,7 @@ pub fn give(layout: Layout) -> Result<MfLayout> {
         supersedes: MfSlice::of(&held.supersedes),
         notes: MfSlice::of(&held.notes),
         links: MfSlice::of(&held.links),
+        promises: MfSlice::of(&held.promises),
         release: Some(release),
         owner: Box::into_raw(held).cast(),
     })
@@ -107,8 +108,28 @@ fn of_piece(piece: &Piece, blobs: &mut Vec<Blob>) -> MfPiece {
     }
 }
 
-fn position(idx: u64) -> usize {
+pub(crate) fn position(idx: u64) -> usize {
     usize::try_from(idx).unwrap_or(usize::MAX)
+}
+
+pub(crate) fn of_algo(algo: DigestAlgo) -> Result<u32> {
+    match algo {
+        DigestAlgo::Crc32 => Ok(MF_DIGEST_CRC32),
+        DigestAlgo::Sha256 => Ok(MF_DIGEST_SHA256),
+        _ => Err(Error::unsupported("a digest that this version of plugins cannot state")),
+    }
+}
+
+pub(crate) fn to_algo(algo: u32) -> Result<DigestAlgo> {
+    match algo {
+        MF_DIGEST_CRC32 => Ok(DigestAlgo::Crc32),
+        MF_DIGEST_SHA256 => Ok(DigestAlgo::Sha256),
+        other => Err(Error::unsupported("a digest that is not known here").found(other)),
+    }
+}
+
+pub(crate) fn to_range(file: u64, start: u64, len: u64) -> FileRange {
+    FileRange { file: position(file), bytes: start..start.saturating_add(len) }
 }
 
 /// Takes a layout that the other side has filled, copies it and releases it. What it means is for
@@ -147,13 +168,10 @@ unsafe fn copied(given: &MfLayout) -> Result<Layout> {
     }
     // SAFETY: promised by the caller.
     for digest in unsafe { raw::items::<MfDigest>(given.digests) }? {
-        let algo = match digest.algo {
-            MF_DIGEST_CRC32 => DigestAlgo::Crc32,
-            MF_DIGEST_SHA256 => DigestAlgo::Sha256,
-            other => return Err(Error::unsupported("a digest that is not known here").found(other)),
-        };
-        let bytes = digest.start..digest.start.saturating_add(digest.len);
-        layout.digests.push(Digest { algo, over: FileRange { file: position(digest.file), bytes } });
+        layout.digests.push(Digest {
+            algo: to_algo(digest.algo)?,
+            over: to_range(digest.file, digest.start, digest.len),
+        });
     }
     // SAFETY: promised by the caller.
     for patch in unsafe { raw::items::<MfPatch>(given.patches) }? {
@@ -178,6 +196,8 @@ unsafe fn copied(given: &MfLayout) -> Result<Layout> {
         let path = unsafe { raw::text(link.path) }?.to_owned();
         layout.links.push(Link { path, file: FileId(link.file), n_tensors: link.n_tensors });
     }
+    // SAFETY: promised by the caller.
+    layout.promises = unsafe { to_promises(given.promises) }?;
     Ok(layout)
 }
 

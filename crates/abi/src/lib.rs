@@ -12,6 +12,7 @@ pub mod author;
 pub mod calls;
 pub mod codes;
 mod document;
+pub mod epilogue;
 pub mod info;
 pub mod layout;
 pub mod model;

@@ -24,7 +24,8 @@ macro_rules! plain {
 
 plain! {
     MfText MfSlice MfError MfLoss MfReport MfData MfTensor MfNode MfAsset MfClaim MfModel MfOutFile MfPiece MfDigest
-    MfPatch MfLink MfLayout MfOption MfRequest MfQuery MfAnswer MfLimits MfHost MfCall MfReader MfWriter MfPlugin
+    MfPatch MfLink MfLayout MfPromise MfWritten MfDigested MfSeen MfOutcome MfSmallFile MfEpilogue MfOption MfRequest
+    MfQuery MfAnswer MfLimits MfHost MfCall MfReader MfWriter MfPlugin
 }
 
 // SAFETY: numbers.

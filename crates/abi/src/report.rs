@@ -127,7 +127,7 @@ unsafe fn error_of(error: *const MfError) -> Error {
 /// # Safety
 ///
 /// `loss` is null or points at a loss whose texts are what they say.
-unsafe fn loss_of(loss: *const MfLoss) -> Result<Loss> {
+pub(crate) unsafe fn loss_of(loss: *const MfLoss) -> Result<Loss> {
     // SAFETY: promised by the caller.
     let raw = unsafe { raw::sized(loss) }?;
     let kind = codes::to_loss(raw.kind)
@@ -184,17 +184,21 @@ pub unsafe fn tell_losses(report: *const MfReport, losses: &[Loss]) {
     // SAFETY: promised by the caller.
     let Ok(MfReport { context, loss: Some(tell), .. }) = (unsafe { raw::sized(report) }) else { return };
     for loss in losses {
-        let told = MfLoss {
-            struct_size: size_of::<MfLoss>() as u64,
-            kind: codes::of_loss(loss.kind),
-            is_asked: loss.asked.into(),
-            subject: MfText::of(&loss.subject),
-            renamed: loss.renamed.as_ref().map_or(MfText::EMPTY, MfText::of),
-            detail: MfText::of(&loss.detail),
-            axes: MfText::of(&loss.axes),
-        };
         // SAFETY: its own context, and texts that live until it returns.
-        unsafe { tell(context, &told) };
+        unsafe { tell(context, &raw_loss(loss)) };
+    }
+}
+
+/// A loss as it crosses: valid while the loss lives.
+pub(crate) fn raw_loss(loss: &Loss) -> MfLoss {
+    MfLoss {
+        struct_size: size_of::<MfLoss>() as u64,
+        kind: codes::of_loss(loss.kind),
+        is_asked: loss.asked.into(),
+        subject: MfText::of(&loss.subject),
+        renamed: loss.renamed.as_ref().map_or(MfText::EMPTY, MfText::of),
+        detail: MfText::of(&loss.detail),
+        axes: MfText::of(&loss.axes),
     }
 }
 

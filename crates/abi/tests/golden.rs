@@ -73,8 +73,18 @@ fn measured() -> String {
         MfPatch { form reserved file at digest }
         MfLink { path reserved file n_tensors }
         MfLayout {
-            struct_size owner release files pieces blobs digests patches root supersedes notes links
+            struct_size owner release files pieces blobs digests patches root supersedes notes links promises
         }
+        MfPromise { path at_most format first_file n_files first_digest n_digests }
+        MfWritten { path len }
+        MfDigested { algo reserved file start len value }
+        MfSeen {
+            tensor name dtype block_elements block_bytes overflow underflow n_quantized n_non_finite
+            n_beyond_scale rms largest
+        }
+        MfOutcome { struct_size promises files digests tensors losses }
+        MfSmallFile { path text }
+        MfEpilogue { struct_size owner release files }
         MfOption { name value }
         MfRequest { struct_size file_name weights options shards reserved shard_bytes }
         MfQuery { struct_size kind reserved node other at len }
@@ -89,7 +99,7 @@ fn measured() -> String {
         }
         MfCall { struct_size call host report limits }
         MfReader { struct_size owner info identify read }
-        MfWriter { struct_size owner info layout relayout }
+        MfWriter { struct_size owner info layout relayout epilogue }
         MfPlugin { struct_size abi_minor reserved id version readers writers }
     };
     for (name, value) in constants() {

@@ -6,7 +6,8 @@ use modelferry_abi::info::{ReaderText, WriterText, parse};
 use modelferry_abi::raw::{self, zeroed};
 use modelferry_abi::report::{Told, caught};
 use modelferry_abi::types::*;
-use modelferry_abi::{layout, model, view};
+use modelferry_abi::{epilogue, layout, model, view};
+use modelferry_core::epilogue::{Outcome, SmallFile};
 use modelferry_core::inputs::Inputs;
 use modelferry_core::layout::Layout;
 use modelferry_core::loss::Loss;
@@ -229,5 +230,22 @@ impl Writer for ForeignWriter {
             lay_out(owner, call, model, name, found)
         });
         Ok(filled?.0)
+    }
+
+    fn epilogue(&self, outcome: &Outcome) -> Result<Vec<SmallFile>> {
+        let Some(make) = self.table.epilogue else { return Ok(vec![]) };
+        let (owner, shown) = (self.table.owner, epilogue::Shown::new(outcome)?);
+        let outcome = shown.raw();
+        let mut found = MfEpilogue { struct_size: size_of::<MfEpilogue>() as u64, ..zeroed() };
+        let told = Call::make(&no_files(), None, None, |call| {
+            // SAFETY: a function of the library, a call that is under way, and room for files.
+            Told::by(|report| unsafe { make(owner, &call(report), &outcome, &mut found) })
+        })?;
+        // SAFETY: what the library has filled is what it says.
+        let files = caught(|| unsafe { epilogue::take(found) })??;
+        match told.losses()?.first() {
+            Some(loss) => Err(Error::plugin("a loss is told when all is written").found(loss)),
+            None => Ok(files),
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod support;
 
 use modelferry_abi::export_plugin;
+use modelferry_core::epilogue::{Outcome, SmallFile};
 use modelferry_core::expr::SourceAccess;
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::layout::Layout;
@@ -132,6 +133,10 @@ impl Writer for Panics {
     fn relayout(&self, _: &ModelView<'_>, _: &str, _: &mut dyn Host) -> Result<Layout> {
         panic!("while laying out again")
     }
+
+    fn epilogue(&self, _: &Outcome) -> Result<Vec<SmallFile>> {
+        panic!("while reporting")
+    }
 }
 
 /// Panics when it is asked what it is.
@@ -223,6 +228,13 @@ fn a_writer_may_panic_when_metadata_is_edited() {
     let view = ModelView::new(&model, &Default::default()).unwrap();
     let error = failure(registry.writer("panics").unwrap().relayout(&view, "x", &mut NoHost::default()));
     assert!(error.to_string().contains("while laying out again"), "{error}");
+}
+
+#[test]
+fn a_writer_may_panic_when_all_is_written() {
+    let registry = registry();
+    let error = failure(registry.writer("panics").unwrap().epilogue(&Outcome::default()));
+    assert_eq!((error.kind(), &*error.to_string()), (ErrorKind::Plugin, "a panic, found while reporting"));
 }
 
 #[test]

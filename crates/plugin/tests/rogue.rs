@@ -257,7 +257,49 @@ const LAYOUTS: &[(&str, Option<(ErrorKind, &str)>)] = &[
     ("patch_twice", Some((Plugin, "two patches of a layout share bytes"))),
     ("patch_across", Some((Plugin, "a layout's patch covers bytes that are not given as zeros"))),
     ("patch_given", Some((Plugin, "a layout's patch covers bytes that are not given as zeros"))),
+    ("promises_huge", Some((Plugin, "a layout promises too many files, expected at most 16, found"))),
+    ("promises_null", Some((Plugin, "an array of some length has no place"))),
+    ("promise_odd", Some((Plugin, "a text is not UTF-8"))),
+    ("promise_up", Some((Plugin, "a layout's path is not a plain unique relative path"))),
+    ("promise_taken", Some((Plugin, "a layout's path is not a plain unique relative path"))),
+    ("promise_twice", Some((Plugin, "a layout's path is not a plain unique relative path"))),
+    ("promise_folder", Some((Plugin, "a layout's path leads through another file"))),
+    ("promise_long", Some((Plugin, "a layout promises too long a file, expected at most 1048576"))),
+    ("promise_endless", Some((Plugin, "a layout promises too long a file"))),
+    ("promise_format", Some((Plugin, "a layout promises files of a writer that is not there"))),
+    ("promise_format_odd", Some((Plugin, "a text is not UTF-8"))),
+    ("promise_far", Some((Plugin, "a layout promises a file about others that are not there"))),
+    ("promise_beyond", Some((Plugin, "a layout promises a file about others that are not there"))),
+    ("promise_other", Some((Plugin, "safetensors: report.txt: a writer did not make a file"))),
     ("release_null", None),
+];
+
+/// Misbehaviours of the writer once all is written.
+const REPORTS: &[(&str, Option<(ErrorKind, &str)>)] = &[
+    ("report", None),
+    ("report_silent", Some((Plugin, "a plugin failed without saying why"))),
+    ("report_error", Some((Unsupported, "rogue: there is no ink"))),
+    (
+        "report_empty",
+        Some((Plugin, "rogue: report.txt: a writer did not make a file that its layout promises")),
+    ),
+    ("report_missing", Some((Plugin, "a writer did not make a file that its layout promises"))),
+    ("report_other", Some((Plugin, "other.txt: a writer made a file that its layout does not promise"))),
+    ("report_up", Some((Plugin, "a writer made a file that its layout does not promise"))),
+    ("report_path_odd", Some((Plugin, "a text is not UTF-8"))),
+    ("report_path_null", Some((Plugin, "a text of some length has no place"))),
+    ("report_long", Some((Plugin, "a file is longer than its layout promises, expected at most 8, found 9"))),
+    ("report_huge", Some((Plugin, "report.txt: a file is longer than a layout can promise"))),
+    ("report_odd", Some((Plugin, "rogue: report.txt: byte 1: a text is not UTF-8"))),
+    ("report_null", Some((Plugin, "a text of some length has no place"))),
+    ("report_twice", Some((Plugin, "report.txt: a writer made a file twice"))),
+    ("reports_many", Some((Plugin, "a writer made more files than a layout can promise"))),
+    ("reports_null", Some((Plugin, "an array of some length has no place"))),
+    ("reports_flat", Some((Plugin, "an array is longer than memory"))),
+    ("report_loss", Some((Plugin, "a loss is told when all is written, found order: w"))),
+    ("report_nonsense", Some((Plugin, "a loss is of a kind that is not known here"))),
+    ("report_asks", None),
+    ("report_release_null", None),
 ];
 
 /// Builds the plugin. Gives its folder, its library and a registry that has it.
@@ -281,12 +323,12 @@ fn ask(folder: &Path, how: &str) -> PathBuf {
     path
 }
 
-/// How many models were given and released, how many layouts were given and released.
-fn counts(library: &Path) -> [u64; 4] {
-    // SAFETY: the library is open already, and this function returns four numbers that stay.
+/// How many models were given and released, how many layouts, and how many reports.
+fn counts(library: &Path) -> [u64; 6] {
+    // SAFETY: the library is open already, and this function returns six numbers that stay.
     unsafe {
         let library = std::mem::ManuallyDrop::new(libloading::Library::new(library).unwrap());
-        *library.get::<extern "C" fn() -> *const [u64; 4]>(b"rogue_counted").unwrap()()
+        *library.get::<extern "C" fn() -> *const [u64; 6]>(b"rogue_counted").unwrap()()
     }
 }
 
@@ -330,22 +372,38 @@ fn models_that_are_none() {
     assert_eq!(error.kind(), Unsupported, "a verdict that is not known is none: {error}");
 }
 
-#[test]
-fn layouts_that_are_none() {
-    let (folder, library, registry) = build("rogue-layouts");
-    check_all_named("rogue_layout.h", LAYOUTS);
+/// Has the writer misbehave in all of these ways.
+fn check_writer(name: &str, cases: &[(&str, Option<(ErrorKind, &str)>)]) {
+    let (folder, library, registry) = build(name);
     let input = folder.join("in.safetensors");
     convert(&registry, &ask(&folder, "good"), &input).unwrap();
     let before = std::fs::read_dir(&folder).unwrap().count();
-    for &(how, expected) in LAYOUTS {
+    for &(how, expected) in cases {
         let output = folder.join(format!("{how}.rogue"));
         check(how, convert(&registry, &input, &output), expected);
         assert_eq!(output.exists(), expected.is_none(), "{how}");
         let _ = std::fs::remove_file(&output);
+        if expected.is_none() && how.starts_with("report") {
+            assert_eq!(std::fs::read(folder.join("report.txt")).unwrap(), b"12345678");
+            std::fs::remove_file(folder.join("report.txt")).unwrap();
+        }
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), before, "{how}: nothing is written");
-        let [.., given, released] = counts(&library);
-        assert_eq!(given, released, "{how}: a layout is released once");
+        let [.., layouts, layouts_released, reports, reports_released] = counts(&library);
+        assert_eq!(layouts, layouts_released, "{how}: a layout is released once");
+        assert_eq!(reports, reports_released, "{how}: a report is released once");
     }
+}
+
+#[test]
+fn layouts_that_are_none() {
+    check_all_named("rogue_layout.h", LAYOUTS);
+    check_writer("rogue-layouts", LAYOUTS);
+}
+
+#[test]
+fn reports_that_are_none() {
+    check_all_named("rogue_epilogue.h", REPORTS);
+    check_writer("rogue-reports", REPORTS);
 }
 
 #[test]
@@ -361,6 +419,7 @@ fn writing_past_a_buffer() {
 fn the_sanitizer_finds_nothing_but_what_it_should() {
     sanitized("models_that_are_none");
     sanitized("layouts_that_are_none");
+    sanitized("reports_that_are_none");
     let (passed, said) = run_sanitized("writing_past_a_buffer");
     assert!(!passed && said.contains("heap-buffer-overflow"), "the sanitizer does not watch: {said}");
 }

@@ -1,10 +1,11 @@
 /* A plugin that breaks the rules of the boundary, one at a time: the reader the one that its file names, the writer the
  * one that its output is named after. What no check can find, a pointer to memory that is not there, it does not do. */
 #include "rogue.h"
+#include "rogue_epilogue.h"
 #include "rogue_layout.h"
 #include "rogue_model.h"
 
-uint64_t rogue_counts[4];
+uint64_t rogue_counts[6];
 
 /* For the test: how many of each there were. */
 const uint64_t *rogue_counted(void);

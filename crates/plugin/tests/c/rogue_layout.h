@@ -13,6 +13,7 @@ static int32_t rogue_lay_out(void *owner, const struct MfCall *call, const struc
     static struct MfText blobs[1], texts[1];
     static struct MfDigest digests[2];
     static struct MfPatch patches[2];
+    static struct MfPromise promises[2];
     static const uint8_t odd[] = {'a', 0xff, 'b'};
     const struct MfText odd_text = {odd, sizeof odd};
     const uint64_t huge = UINT64_C(1) << 60;
@@ -32,9 +33,13 @@ static int32_t rogue_lay_out(void *owner, const struct MfCall *call, const struc
     digests[1] = digests[0];
     patches[0] = (struct MfPatch){.form = MF_FORM_RAW, .at = 0};
     patches[1] = (struct MfPatch){.form = MF_FORM_RAW, .at = 16, .digest = 1};
+    promises[0] = (struct MfPromise){.path = MF_TEXT("report.txt"), .at_most = 8};
+    promises[1] = promises[0];
     struct MfLayout made = {.struct_size = sizeof made, .release = layout_release, .files = MF_ARRAY(files, 1),
                             .pieces = MF_ARRAY(pieces, 3), .blobs = MF_ARRAY(blobs, 1), .digests = MF_ARRAY(digests, 2),
                             .patches = MF_ARRAY(patches, 2)};
+    if (strncmp(how, "report", 6) == 0 || strncmp(how, "promise", 7) == 0)
+        made.promises = (struct MfSlice)MF_ARRAY(promises, 1);
     if (IS("silent")) return 3;
     if (IS("empty")) return MF_OK;
     if (IS("files_huge")) { made.files.len = huge; made.files.stride = 0; }
@@ -85,6 +90,20 @@ static int32_t rogue_lay_out(void *owner, const struct MfCall *call, const struc
     if (IS("patch_twice")) patches[1].at = 2;
     if (IS("patch_across")) { patches[0].at = 6; digests[0].start = 12; digests[0].len = 4; }
     if (IS("patch_given")) blobs[0] = (struct MfText)MF_TEXT("\0\1\0\0\0\0\0\0");
+    if (IS("promises_huge")) made.promises.len = huge;
+    if (IS("promises_null")) made.promises.ptr = NULL;
+    if (IS("promise_odd")) promises[0].path = odd_text;
+    if (IS("promise_up")) promises[0].path = mf_text("../x");
+    if (IS("promise_taken")) promises[0].path = files[0].path;
+    if (IS("promise_twice")) made.promises.len = 2;
+    if (IS("promise_folder")) promises[0].path = mf_text("promise_folder.rogue/x");
+    if (IS("promise_long")) promises[0].at_most = (1 << 20) + 1;
+    if (IS("promise_endless")) promises[0].at_most = UINT64_MAX;
+    if (IS("promise_format")) promises[0].format = mf_text("nowhere");
+    if (IS("promise_format_odd")) promises[0].format = odd_text;
+    if (IS("promise_far")) { promises[0].format = mf_text("safetensors"); promises[0].first_file = UINT64_MAX; }
+    if (IS("promise_beyond")) { promises[0].format = mf_text("safetensors"); promises[0].n_digests = 3; }
+    if (IS("promise_other")) promises[0].format = mf_text("safetensors");
     if (IS("release_null")) { made.release = NULL; rogue_counts[2]--; }
     mf_give(layout, &made, sizeof made);
     rogue_counts[2]++;
@@ -95,5 +114,5 @@ const struct MfWriter rogue_writer = {
     .struct_size = sizeof rogue_writer,
     .info = MF_TEXT("{\"format\": \"rogue\", \"about\": \"\", \"extensions\": [\".rogue\"], \"dtypes\": [\"f32\"],"
                     " \"max_rank\": 8}"),
-    .layout = rogue_lay_out,
+    .layout = rogue_lay_out, .epilogue = rogue_report,
 };

@@ -5,7 +5,7 @@ use crate::tight::*;
 use modelferry_abi::codes::*;
 use modelferry_abi::raw::zeroed;
 use modelferry_abi::types::*;
-use modelferry_abi::{layout, model};
+use modelferry_abi::{epilogue, layout, model};
 use modelferry_core::limits::Limits;
 
 #[test]
@@ -92,5 +92,72 @@ fn elements_may_be_shorter_and_longer() {
         // SAFETY: the array is what it says.
         let found = unsafe { layout::to_options(options) };
         assert!(found.is_ok() || !is_whole!(stride, MfOption: value), "{stride}");
+    }
+}
+
+#[test]
+fn elements_of_reports_may_be_shorter_and_longer() {
+    let text = MfText::of("x");
+    let promise = MfPromise { path: text, at_most: 7, format: text, n_digests: 5, ..zeroed() };
+    for stride in strides::<MfPromise>() {
+        let (promises, _held) = slice_of(&[promise, promise], stride);
+        // SAFETY: the array is what it says.
+        let found = unsafe { layout::take(MfLayout { promises, ..zeroed() }) };
+        let Ok(found) = found else {
+            assert!(!is_whole!(stride, MfPromise: at_most format first_file), "{stride}");
+            continue;
+        };
+        let last = &found.promises[1];
+        assert_eq!(last.at_most == 7, stride >= std::mem::offset_of!(MfPromise, format), "{stride}");
+        let n_digests = last.by.as_ref().map_or(0, |by| by.digests.len());
+        assert_eq!(n_digests == 5, stride >= size_of::<MfPromise>(), "{stride}");
+    }
+    // SAFETY: the arrays are what they say.
+    let seen = |outcome: MfOutcome| unsafe { epilogue::seen(&outcome) };
+    let file = MfWritten { path: text, len: 3 };
+    for stride in strides::<MfWritten>() {
+        let (files, _held) = slice_of(&[file, file], stride);
+        let found = seen(MfOutcome { files, ..zeroed() }).unwrap();
+        assert_eq!(found.files[1].len == 3, stride >= size_of::<MfWritten>(), "{stride}");
+    }
+    let digest = MfDigested { algo: MF_DIGEST_CRC32, len: 8, value: text, ..zeroed() };
+    for stride in strides::<MfDigested>() {
+        let (digests, _held) = slice_of(&[digest, digest], stride);
+        let found = seen(MfOutcome { digests, ..zeroed() }).unwrap();
+        assert_eq!(found.digests[1].value == *b"x", stride >= size_of::<MfDigested>(), "{stride}");
+    }
+    let tensor = MfSeen { name: text, dtype: MF_DTYPE_Q4_0, n_quantized: 5, largest: 0.5, ..zeroed() };
+    for stride in strides::<MfSeen>() {
+        let (tensors, _held) = slice_of(&[tensor, tensor], stride);
+        let Ok(found) = seen(MfOutcome { tensors, ..zeroed() }) else {
+            // Without a type it is none.
+            assert!(stride < std::mem::offset_of!(MfSeen, overflow), "{stride}");
+            continue;
+        };
+        let largest = found.tensors[1].quantized.map(|quantized| quantized.largest);
+        assert_eq!(largest == Some(0.5), stride >= size_of::<MfSeen>(), "{stride}");
+    }
+    let loss = MfLoss {
+        struct_size: size_of::<MfLoss>() as u64,
+        kind: MF_LOSS_OVERFLOW,
+        subject: text,
+        detail: text,
+        ..zeroed()
+    };
+    for stride in strides::<MfLoss>() {
+        let (losses, _held) = slice_of(&[loss, loss], stride);
+        let Ok(found) = seen(MfOutcome { losses, ..zeroed() }) else {
+            assert!(stride < std::mem::offset_of!(MfLoss, subject), "{stride}");
+            continue;
+        };
+        let has_detail = stride >= std::mem::offset_of!(MfLoss, axes);
+        assert_eq!(found.losses[1].detail == "x", has_detail, "{stride}");
+    }
+    let small = MfSmallFile { path: text, text };
+    for stride in strides::<MfSmallFile>() {
+        let (files, _held) = slice_of(&[small, small], stride);
+        // SAFETY: the array is what it says.
+        let found = unsafe { epilogue::take(MfEpilogue { files, ..zeroed() }) }.unwrap();
+        assert_eq!(found[1].text == "x", stride >= size_of::<MfSmallFile>(), "{stride}");
     }
 }

@@ -140,3 +140,38 @@ fn a_writer_is_given_shorter_and_longer_structs() {
         release(size, &found);
     }
 }
+
+#[test]
+fn a_writer_is_told_of_the_run_in_shorter_and_longer_structs() {
+    let (.., writer) = tables();
+    let outcome = outcome();
+    let shown = modelferry_abi::epilogue::Shown::new(&outcome).unwrap();
+    let report = |outcome: *const MfOutcome, found: &Tight, size: usize| {
+        let done = with_call(None, |call| {
+            // SAFETY: the tables are what they say, and so is what is passed.
+            unsafe { writer.epilogue.unwrap()(writer.owner, &call, outcome, found.as_ptr()) == MF_OK }
+        })
+        .unwrap();
+        let mut made: MfEpilogue = zeroed();
+        // SAFETY: it was filled as far as it is long, and is given away with its own owner, once.
+        unsafe {
+            ptr::copy_nonoverlapping(found.ptr, (&raw mut made).cast(), size.min(size_of::<MfEpilogue>()));
+            match size >= 24 {
+                true => (done, modelferry_abi::epilogue::take(made).map_or(0, |files| files.len())),
+                false => (done, 0),
+            }
+        }
+    };
+    let (whole, room) = (size_of::<MfEpilogue>(), zeroed::<MfEpilogue>());
+    for size in sizes::<MfOutcome>() {
+        let (done, n) = report(Tight::sized(&shown.raw(), size).as_ptr(), &Tight::sized(&room, whole), whole);
+        let is_whole = is_whole!(size, MfOutcome: promises files digests tensors losses);
+        assert!(done || !is_whole, "outcome of {size} bytes");
+        let knows_promises = size >= std::mem::offset_of!(MfOutcome, files);
+        assert_eq!(n == 1, done && knows_promises, "outcome of {size} bytes");
+    }
+    for size in sizes::<MfEpilogue>() {
+        let (done, n) = report(&shown.raw(), &Tight::sized(&room, size), size);
+        assert_eq!((done, n), (true, usize::from(size >= whole)), "epilogue of {size} bytes");
+    }
+}

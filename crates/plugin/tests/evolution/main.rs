@@ -23,10 +23,12 @@ fn the_sanitizer_sees_nobody_read_past() {
     for test in [
         "given::a_plugin_is_given_shorter_and_longer_structs",
         "given::a_writer_is_given_shorter_and_longer_structs",
+        "given::a_writer_is_told_of_the_run_in_shorter_and_longer_structs",
         "told::the_program_is_given_shorter_and_longer_tables",
         "told::the_program_is_told_in_shorter_and_longer_structs",
         "told::the_program_is_asked_in_shorter_and_longer_structs",
         "elements::elements_may_be_shorter_and_longer",
+        "elements::elements_of_reports_may_be_shorter_and_longer",
     ] {
         sanitized(test);
     }

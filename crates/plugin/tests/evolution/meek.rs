@@ -6,8 +6,9 @@ use modelferry_abi::export_plugin;
 use modelferry_abi::raw::zeroed;
 use modelferry_abi::report::Told;
 use modelferry_abi::types::*;
+use modelferry_core::epilogue::{Digested, Outcome, Promise, Quantized, SmallFile, TensorSeen, Written};
 use modelferry_core::inputs::{FileId, Inputs, MemInputs};
-use modelferry_core::layout::{Layout, Piece};
+use modelferry_core::layout::{Digest, DigestAlgo, FileRange, Layout, Piece};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, ModelView};
@@ -86,7 +87,46 @@ impl Writer for Meek {
         let mut layout = Layout::default();
         let pieces = (0..view.tensors().len()).map(|idx| Piece::tensor(view, idx)).collect();
         layout.push_file(request.file_name, pieces);
+        layout.promise("report", 1000);
         Ok((layout, vec![Loss::declared(LossKind::Order, "x", "y")]))
+    }
+
+    /// Says all that it knows in every file.
+    fn epilogue(&self, outcome: &Outcome) -> Result<Vec<SmallFile>> {
+        let Outcome { promises, files, digests, tensors, losses } = outcome;
+        let text = format!("{files:?} {digests:?} {tensors:?} {losses:?}");
+        Ok(promises
+            .iter()
+            .map(|promise| SmallFile { path: promise.path.clone(), text: text.clone() })
+            .collect())
+    }
+}
+
+/// What there is to report, of every kind.
+pub(crate) fn outcome() -> Outcome {
+    let digest = |algo| Digest { algo, over: FileRange { file: 0, bytes: 1..9 } };
+    let quantized = Quantized { n: 64, non_finite: 2, overflow: 3, rms: 0.5, largest: 1.5 };
+    let tensor = |idx: usize, dtype, quantized| TensorSeen {
+        idx,
+        name: format!("t{idx}"),
+        dtype,
+        overflow: 4,
+        underflow: 5,
+        quantized,
+    };
+    let opaque = DType::Opaque { elements: 32, bytes: 20 };
+    Outcome {
+        promises: vec![Promise { path: "report".into(), at_most: 1000, by: None }],
+        files: vec![Written { path: "x".into(), len: 9 }, Written { path: "y/z".into(), len: 0 }],
+        digests: vec![
+            Digested { digest: digest(DigestAlgo::Crc32), value: vec![1, 2, 3, 4] },
+            Digested { digest: digest(DigestAlgo::Sha256), value: vec![7; 32] },
+        ],
+        tensors: vec![tensor(0, DType::Q4_0, Some(quantized)), tensor(3, opaque, None)],
+        losses: vec![
+            Loss::observed(LossKind::Underflow, "t0", "small").asked(),
+            Loss::observed(LossKind::Overflow, "t3", "large"),
+        ],
     }
 }
 

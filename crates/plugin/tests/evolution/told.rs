@@ -8,6 +8,7 @@ use modelferry_abi::raw::zeroed;
 use modelferry_abi::report::Told;
 use modelferry_abi::types::*;
 use modelferry_core::ErrorKind;
+use modelferry_core::plugin::Writer as _;
 use modelferry_plugin::Foreign;
 use std::ptr;
 
@@ -38,8 +39,12 @@ fn the_program_is_given_shorter_and_longer_tables() {
     for stride in strides::<MfWriter>() {
         let (writers, _held) = slice_of(&[writer, writer], stride);
         let found = found(&Tight::sized(&MfPlugin { writers, ..plugin }, size_of::<MfPlugin>()));
-        // Only what came last may be absent: laying out again.
+        // Only what came last may be absent: laying out again, and reporting.
         assert_eq!(found.is_ok(), stride >= std::mem::offset_of!(MfWriter, relayout), "{stride}");
+        if let Ok(found) = found {
+            let made = found.writers[1].epilogue(&outcome()).unwrap();
+            assert_eq!(made.len(), usize::from(stride >= size_of::<MfWriter>()), "{stride}");
+        }
     }
     for absent in [
         MfReader { identify: None, ..reader },
@@ -71,6 +76,15 @@ fn the_program_is_given_shorter_and_longer_tables() {
     }
     // SAFETY: null is looked at first.
     assert_eq!(failure(unsafe { Foreign::new(ptr::null()) }).kind(), ErrorKind::Plugin);
+}
+
+#[test]
+fn what_a_run_has_shown_arrives() {
+    let writer = Foreign::linked(modelferry_meek_v1).unwrap().writers[0];
+    let made = [Meek.epilogue(&outcome()), writer.epilogue(&outcome())].map(Result::unwrap);
+    assert_eq!(made[0], made[1]);
+    assert_eq!((made[0].len(), made[0][0].path.as_str()), (1, "report"));
+    assert!(made[0][0].text.contains("rms: 0.5") && made[0][0].text.contains("Observed"));
 }
 
 #[test]
