@@ -4,7 +4,10 @@
 
 mod support;
 
+use modelferry_convert::Job;
 use modelferry_core::ErrorKind;
+use modelferry_core::registry::Registry;
+use modelferry_plugin::trust;
 use std::path::Path;
 use std::process::Command;
 use support::*;
@@ -59,6 +62,31 @@ fn go_around(libraries: &Path, folder: &Path) {
     assert_eq!(folder.join("again.flatdata").metadata().unwrap().len(), 24 + 2800 + 4 + 4);
     convert(&registry, &flat, &second).unwrap();
     check_safetensors(&second);
+    check_checksums(&registry, &first, &folder.join("sums.flat"));
+}
+
+/// Converts with a file of checksums, then without it, which is wrong then.
+fn check_checksums(registry: &Registry, input: &Path, output: &Path) {
+    let options = [("checksums".to_owned(), "true".to_owned())].into();
+    let mut job = Job { input: input.to_owned(), output: output.to_owned(), options, ..Job::default() };
+    let report = convert_as(registry, &job).unwrap();
+    let sums = output.with_extension("flat.sha256");
+    let line = |extension: &str| {
+        let path = output.with_extension(extension);
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        format!("{}  {name}\n", trust::sha256(&path).unwrap())
+    };
+    let text = std::fs::read_to_string(&sums).unwrap();
+    assert_eq!(text, line("flat") + &line("flatdata"));
+    assert_eq!(report.files[2], ("sums.flat.sha256".to_owned(), text.len() as u64));
+    assert_eq!(report.promised, [("sums.flat.sha256".to_owned(), 1024)]);
+    job.options.clear();
+    for path in [output.to_owned(), output.with_extension("flatdata")] {
+        std::fs::remove_file(path).unwrap();
+    }
+    assert_eq!(failure(convert_as(registry, &job)).kind(), ErrorKind::Exists);
+    convert_as(registry, &Job { force: true, ..job }).unwrap();
+    assert!(output.exists() && !sums.exists());
 }
 
 #[test]
@@ -160,19 +188,19 @@ const PARTS: [&str; 3] = ["MfText", "MfSlice", "MfData"];
 const LATER: &[(&str, usize)] = &[
     ("MfHost", 3),
     ("MfModel", 5),
-    ("MfLayout", 2),
     ("MfLimits", 12),
     ("MfRequest", 3),
     ("MfLoss", 1),
     ("MfReport", 1),
-    ("MfWriter", 1),
     ("MfQuery", 2),
     ("MfAnswer", 1),
     ("MfNode", 2),
     ("MfAsset", 1),
     ("MfClaim", 1),
     ("MfPatch", 1),
-    ("MfDigest", 1),
+    ("MfPromise", 5),
+    ("MfSeen", 4),
+    ("MfOutcome", 2),
 ];
 
 /// The header with the body of every struct changed, which must lead to another text.

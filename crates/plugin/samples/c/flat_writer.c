@@ -11,11 +11,13 @@
 
 /* All that a layout points at: it stays until the program releases it. */
 struct Flat {
-    char *index, *index_name, *data_name;
-    uint64_t len; /* of the index */
+    char *index, *index_name, *data_name, *sums_name;
+    uint64_t len, data_len; /* of the index, of the data */
     struct MfText blob;
     struct MfPiece *pieces; /* the index, and each tensor */
     struct MfOutFile files[2];
+    struct MfDigest digests[2];
+    struct MfPromise sums;
 };
 
 static void flat_release(void *owner) {
@@ -23,6 +25,7 @@ static void flat_release(void *owner) {
     free(flat->index);
     free(flat->index_name);
     free(flat->data_name);
+    free(flat->sums_name);
     free(flat->pieces);
     free(flat);
 }
@@ -61,7 +64,6 @@ static void add_number(struct Flat *flat, uint64_t number) {
 
 /* Describes the tensors in the index, and makes a piece of each. */
 static int32_t describe(struct Flat *flat, const struct MfCall *call, const struct MfModel *model) {
-    uint64_t at = 0;
     add_text(flat, "FLAT 1\ndata ");
     add_text(flat, flat->data_name);
     add_text(flat, "\n");
@@ -73,13 +75,13 @@ static int32_t describe(struct Flat *flat, const struct MfCall *call, const stru
         add(flat, tensor->name.ptr, tensor->name.len);
         /* What the format cannot hold the program has refused by what `info` says, or has converted. */
         add_text(flat, tensor->dtype == MF_DTYPE_F32 ? " f32 raw" : " i32 raw");
-        add_number(flat, at);
+        add_number(flat, flat->data_len);
         add_number(flat, tensor->byte_len);
         for (uint64_t axis = 0; axis < tensor->rank; axis++)
             add_number(flat, tensor->shape[axis]);
         add_text(flat, "\n");
         flat->pieces[i + 1] = (struct MfPiece){.kind = MF_PIECE_TENSOR, .idx = i, .len = tensor->byte_len};
-        at += tensor->byte_len;
+        flat->data_len += tensor->byte_len;
     }
     add_text(flat, "end\n");
     return MF_OK;
@@ -112,8 +114,9 @@ static int32_t lay_out(struct Flat *flat, const struct MfCall *call, const struc
     flat->index = malloc(room);
     flat->index_name = joined(name, "");
     flat->data_name = joined(stem, ".flatdata");
+    flat->sums_name = joined(name, ".sha256");
     flat->pieces = calloc(model->tensors.len + 1, sizeof *flat->pieces);
-    if (!flat->index || !flat->index_name || !flat->data_name || !flat->pieces)
+    if (!flat->index || !flat->index_name || !flat->data_name || !flat->sums_name || !flat->pieces)
         return mf_fail(call->report, MF_ERROR_LIMIT, "out of memory");
     if (!is_name(mf_text(flat->data_name)))
         return mf_fail(call->report, MF_ERROR_TARGET, "the name of the output is not made of printable characters");
@@ -122,12 +125,23 @@ static int32_t lay_out(struct Flat *flat, const struct MfCall *call, const struc
     flat->blob = (struct MfText){(const uint8_t *)flat->index, flat->len};
     flat->pieces[0] = (struct MfPiece){.kind = MF_PIECE_BLOB, .idx = 0, .len = flat->len};
     flat->files[0] = (struct MfOutFile){.path = mf_text(flat->index_name), .first_piece = 0, .n_pieces = 1};
-    flat->files[1] = (struct MfOutFile){.path = mf_text(flat->data_name), .first_piece = 1};
-    flat->files[1].n_pieces = model->tensors.len;
+    flat->files[1] = (struct MfOutFile){.path = mf_text(flat->data_name), .first_piece = 1, .n_pieces = model->tensors.len};
     layout->files = (struct MfSlice)MF_ARRAY(flat->files, 2);
     layout->pieces = (struct MfSlice)MF_ARRAY(flat->pieces, model->tensors.len + 1);
     layout->blobs = (struct MfSlice)MF_ARRAY(&flat->blob, 1);
     layout->root = 0; /* the index stands for the whole */
+    flat->sums = (struct MfPromise){.path = mf_text(flat->sums_name), .at_most = 1024};
+    layout->supersedes = (struct MfSlice)MF_ARRAY(&flat->sums.path, 1); /* checksums of an earlier run would be wrong */
+    for (uint64_t i = 0; i < request->options.len; i++) {
+        const struct MfOption *option = mf_at(&request->options, i);
+        if (!mf_is(option->name, "checksums") || !mf_is(option->value, "true"))
+            continue;
+        /* The program takes the digests, and `flat_epilogue` makes the file that is promised here of them. */
+        flat->digests[0] = (struct MfDigest){.algo = MF_DIGEST_SHA256, .file = 0, .len = flat->len};
+        flat->digests[1] = (struct MfDigest){.algo = MF_DIGEST_SHA256, .file = 1, .len = flat->data_len};
+        layout->digests = (struct MfSlice)MF_ARRAY(flat->digests, 2);
+        layout->promises = (struct MfSlice)MF_ARRAY(&flat->sums, 1);
+    }
     return MF_OK;
 }
 
@@ -146,12 +160,36 @@ static int32_t flat_layout(void *owner, const struct MfCall *call, const struct 
     return MF_OK;
 }
 
+/* Makes the promised file: a line for each digest, as sha256sum has them. */
+static int32_t flat_epilogue(void *owner, const struct MfCall *call, const struct MfOutcome *outcome,
+                             struct MfEpilogue *epilogue) {
+    const struct MfPromise *sums = mf_at(&outcome->promises, 0);
+    struct MfSmallFile *file = malloc(sizeof *file + sums->path.len + sums->at_most); /* and its name, and its text */
+    (void)owner;
+    if (!file)
+        return mf_fail(call->report, MF_ERROR_LIMIT, "out of memory");
+    char *name = memcpy(file + 1, sums->path.ptr, sums->path.len), *text = name + sums->path.len, *end = text;
+    for (uint64_t i = 0; i < outcome->digests.len; i++) {
+        const struct MfDigested *digest = mf_at(&outcome->digests, i);
+        const struct MfWritten *written = mf_at(&outcome->files, digest->file);
+        for (uint64_t at = 0; at < digest->value.len; at++)
+            end += sprintf(end, "%02x", digest->value.ptr[at]);
+        end += sprintf(end, "  %.*s\n", (int)written->path.len, (const char *)written->path.ptr);
+    }
+    *file = (struct MfSmallFile){.path = {(const uint8_t *)name, sums->path.len},
+                                 .text = {(const uint8_t *)text, (uint64_t)(end - text)}};
+    struct MfEpilogue made = {.struct_size = sizeof made, .owner = file, .release = free, .files = MF_ARRAY(file, 1)};
+    mf_give(epilogue, &made, sizeof made);
+    return MF_OK;
+}
+
 const struct MfPlugin *modelferry_flat_writer_v1(void) {
     static const struct MfWriter writer = {
         .struct_size = sizeof writer,
         .info = MF_TEXT("{\"format\": \"flat\", \"about\": \"flat files of the C sample\", \"extensions\": [\".flat\"],"
-                        " \"dtypes\": [\"f32\", \"i32\"], \"max_rank\": 8}"),
-        .layout = flat_layout,
+                        " \"dtypes\": [\"f32\", \"i32\"], \"max_rank\": 8, \"options\": [{\"name\": \"checksums\","
+                        " \"kind\": \"bool\", \"help\": \"Write the SHA-256 of both files beside them\"}]}"),
+        .layout = flat_layout, .epilogue = flat_epilogue,
     };
     static const struct MfPlugin plugin = {
         .struct_size = sizeof plugin, .id = MF_TEXT("flat-writer"), .version = MF_TEXT("1.0"),

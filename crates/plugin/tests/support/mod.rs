@@ -68,7 +68,8 @@ pub(crate) fn describe(library: &Path, id: &str, parts: &str) {
 const FLAT_READER: &str = r#""readers": [{"format": "flat", "about": "flat files of the C sample",
     "extensions": [".flat"], "magic": [{"hex": "464c41542031"}]}]"#;
 const FLAT_WRITER: &str = r#""writers": [{"format": "flat", "about": "flat files of the C sample",
-    "extensions": [".flat"], "dtypes": ["f32", "i32"], "max_rank": 8}]"#;
+    "extensions": [".flat"], "dtypes": ["f32", "i32"], "max_rank": 8,
+    "options": [{"name": "checksums", "kind": "bool", "help": "Write the SHA-256 of both files beside them"}]}]"#;
 
 /// Builds both samples against a header into a folder.
 pub(crate) fn build_samples(to: &Path, include: &Path) {
@@ -91,11 +92,15 @@ pub(crate) fn registry(libraries: &Path) -> Result<Registry> {
 
 /// Converts; the format of the output is told by its name.
 pub(crate) fn convert(registry: &Registry, input: &Path, output: &Path) -> Result<Report> {
+    convert_as(registry, &Job { input: input.to_path_buf(), output: output.to_path_buf(), ..Job::default() })
+}
+
+/// Converts in any manner.
+pub(crate) fn convert_as(registry: &Registry, job: &Job) -> Result<Report> {
     let (settings, control) = (Settings::default(), Control::default());
     let cx = Context { registry, io: Arc::new(OsIo), settings: &settings, control: &control };
-    let job = Job { input: input.to_path_buf(), output: output.to_path_buf(), ..Job::default() };
     let mut report = Report::default();
-    modelferry_convert::convert(&cx, &job, &mut report).map(|()| report)
+    modelferry_convert::convert(&cx, job, &mut report).map(|()| report)
 }
 
 /// The error of what must fail.
