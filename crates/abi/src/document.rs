@@ -4,7 +4,7 @@
 //! a JSON parser rounds beyond 2^53; floats are the text of their bits (`"0x7ff8000000000000"`), so NaN and -0 arrive.
 //! What is not UTF-8 is in a blob. Unknown fields are passed over: there are none that this version needs.
 
-use crate::model::lasting;
+use crate::names::lasting;
 use crate::nodes::Blobs;
 use modelferry_core::codes::{Codes, Groups};
 use modelferry_core::expr::Blob;

@@ -1,6 +1,6 @@
 //! What a reader or a writer says of itself, as JSON: in the library, and in the manifest beside it.
 
-use crate::model::{dtype_of_text, dtype_text, lasting};
+use crate::names::{dtype_of_text, dtype_text, lasting};
 use modelferry_core::options::{OptionKind, OptionSpec};
 use modelferry_core::plugin::{Carries, Magic, MetadataForm, Place, ReaderInfo, WriterInfo};
 use modelferry_core::{DType, Error, Result};

@@ -2,7 +2,8 @@
 
 use crate::codes::*;
 use crate::epilogue::{of_promise, to_promises};
-use crate::model::{Foreign, blobs, lasting};
+use crate::model::{Foreign, blobs};
+use crate::names::lasting;
 use crate::nodes::{of_packing, to_packing};
 use crate::raw::{self, zeroed};
 use crate::types::*;

@@ -11,11 +11,13 @@
 pub mod author;
 pub mod calls;
 pub mod codes;
+mod described;
 mod document;
 pub mod epilogue;
 pub mod info;
 pub mod layout;
 pub mod model;
+mod names;
 mod nodes;
 pub mod raw;
 pub mod report;

@@ -1,8 +1,9 @@
 //! What a writer sees of a model, on its way across: no expressions, but where untouched bytes lie.
 
 use crate::codes::*;
+use crate::described::Described;
 use crate::document::Document;
-use crate::model::{Described, blobs};
+use crate::model::blobs;
 use crate::nodes::{self, Blobs};
 use crate::raw::{self, zeroed};
 use crate::types::*;

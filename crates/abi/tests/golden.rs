@@ -4,6 +4,8 @@
 #![cfg(target_pointer_width = "64")]
 #![allow(clippy::unwrap_used, reason = "what does not hold ends the test")]
 
+mod sources;
+
 use modelferry_abi::types::*;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ fn folder() -> PathBuf {
 /// Structs with their fields, as the source of the types has them.
 fn declared() -> Vec<(String, Vec<String>)> {
     let mut found: Vec<(String, Vec<String>)> = vec![];
-    for line in include_str!("../src/types.rs").lines() {
+    for line in sources::TEXT.lines() {
         if let Some(name) = line.strip_prefix("pub struct ").and_then(|line| line.strip_suffix(" {")) {
             found.push((name.to_owned(), vec![]));
         } else if let Some((field, _)) = line.strip_prefix("    pub ").and_then(|line| line.split_once(':')) {

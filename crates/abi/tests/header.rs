@@ -1,5 +1,7 @@
 //! The header is generated from the Rust types, and the one in the repository is that one.
 
+mod sources;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -33,7 +35,7 @@ const START: &str = "\
 fn structs() -> impl Iterator<Item = &'static str> {
     let after = |line: &'static str| line.strip_prefix("pub struct ").or(line.strip_prefix("pub type "));
     let name = |line: &'static str| line.split([' ', '=']).next().unwrap_or_default();
-    include_str!("../src/types.rs").lines().filter_map(after).map(name)
+    sources::TEXT.lines().filter_map(after).map(name)
 }
 
 fn generated() -> String {
@@ -61,9 +63,9 @@ fn generated() -> String {
         ..cbindgen::Config::default()
     };
     let mut text = vec![];
-    cbindgen::Builder::new()
-        .with_config(config)
-        .with_src(folder().join("src/types.rs"))
+    let builder = cbindgen::Builder::new().with_config(config);
+    let types = sources::FILES.iter().fold(builder, |builder, file| builder.with_src(folder().join(file)));
+    types
         .with_src(folder().join("src/codes.rs"))
         .generate()
         .expect("the types can be said in C")
