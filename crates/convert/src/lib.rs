@@ -28,6 +28,7 @@ mod epilogue;
 mod host;
 mod importance;
 mod links;
+mod made;
 mod naming;
 mod pipeline;
 mod policy;
