@@ -3,6 +3,7 @@
 use modelferry_core::Result;
 use modelferry_core::expr::Packing;
 use modelferry_core::layout::Piece;
+use modelferry_core::limits::Limits;
 use modelferry_core::model::{ModelView, TensorIdx};
 use modelferry_wire::msgpack::{CHUNKED, Emitter, MAX_CHUNK};
 use std::ops::Range;
@@ -14,6 +15,9 @@ pub(crate) struct Output<'a> {
     pub(crate) values: Emitter,
     pieces: Vec<Piece>,
 }
+
+/// Parts of one array: 128 TiB. Without a bound the extents of a tensor that nobody can hold decide how long a layout is.
+const MAX_PARTS: u64 = 1 << 17;
 
 impl<'a> Output<'a> {
     /// An empty file.
@@ -55,6 +59,7 @@ impl<'a> Output<'a> {
         }
         self.values.text("chunks")?;
         let n_chunks = n_bytes.div_ceil(step);
+        Limits::check("parts of one array", n_chunks, MAX_PARTS)?;
         self.values.map(n_chunks)?;
         for number in 0..n_chunks {
             let start = number * step;

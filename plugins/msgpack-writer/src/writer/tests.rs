@@ -139,6 +139,13 @@ fn arrays_above_a_gibibyte_are_parts() {
         &format!(r"\xa12{last}<0: 2147483648..3221225460>"),
     ];
     assert_eq!(text, expected.concat());
+    let most = GIB / 4 * (1 << 17);
+    assert!(lay_out(&model(&[("w", DType::F32, &[most])]), "flat").is_ok());
+    let error = lay_out(&model(&[("w", DType::F32, &[most + 1])]), "flat").unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().contains("parts of one array")),
+        (modelferry_core::ErrorKind::Limit, true)
+    );
 }
 
 #[test]
