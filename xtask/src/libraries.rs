@@ -45,17 +45,10 @@ fn packages() -> Result<Vec<String>, Stop> {
     Ok(found)
 }
 
-/// Builds them, each with its manifest, into a folder of their own.
+/// Builds them, each with its manifest, into a folder of their own, and sees that each exports its entry alone.
 fn build(tally: &mut Tally) -> Result<PathBuf, Stop> {
     let folder = run::target().join("plugins");
-    if folder.exists() {
-        fs::remove_dir_all(&folder).map_err(run::at(&folder))?;
-    }
-    fs::create_dir_all(&folder).map_err(run::at(&folder))?;
-    for package in packages()? {
-        let built = build_plugin::build(&Source::Package(package), false)?;
-        let library = folder.join(built.file_name().unwrap_or_default());
-        fs::copy(&built, &library).map_err(run::at(&built))?;
+    for library in build_into(&folder, &packages()?, false)? {
         let (manifest, _) = build_plugin::describe(&library)?;
         match build_plugin::wrong_exports(&library, &manifest)? {
             None => tally.pass(PART, 1),
@@ -63,6 +56,31 @@ fn build(tally: &mut Tally) -> Result<PathBuf, Stop> {
         }
     }
     Ok(folder)
+}
+
+/// Builds some of them as they are released, each with its manifest.
+pub(crate) fn build_release(packages: &[String]) -> Result<Vec<PathBuf>, Stop> {
+    let libraries = build_into(&run::target().join("plugins-release"), packages, true)?;
+    for library in &libraries {
+        build_plugin::describe(library)?;
+    }
+    Ok(libraries)
+}
+
+/// The libraries alone, in a new folder.
+fn build_into(folder: &Path, packages: &[String], is_release: bool) -> Result<Vec<PathBuf>, Stop> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(run::at(folder))?;
+    }
+    fs::create_dir_all(folder).map_err(run::at(folder))?;
+    let mut libraries = vec![];
+    for package in packages {
+        let built = build_plugin::build(&Source::Package(package.clone()), is_release)?;
+        let library = folder.join(built.file_name().unwrap_or_default());
+        fs::copy(&built, &library).map_err(run::at(&built))?;
+        libraries.push(library);
+    }
+    Ok(libraries)
 }
 
 /// The libraries of a folder, opened, in the order of those that are linked in.

@@ -34,6 +34,11 @@ impl Pairs {
         self.spread(|(ours, theirs)| ours / theirs)
     }
 
+    /// Of ours without theirs, pair by pair.
+    pub(crate) fn difference(&self) -> Spread {
+        self.spread(|(ours, theirs)| ours - theirs)
+    }
+
     pub(crate) fn ours(&self) -> Spread {
         self.spread(|(ours, _)| ours)
     }
@@ -194,6 +199,7 @@ mod tests {
             pairs.push(ours, theirs);
         }
         assert_eq!(pairs.ratio(), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(pairs.difference(), Spread { median: 2.0, min: 0.0, max: 2.0 });
         pairs.push(4.0, 1.0);
         assert_eq!(pairs.ratio(), Spread { median: 2.5, min: 1.0, max: 4.0 });
         assert!(Pairs::default().ratio().median.is_nan());

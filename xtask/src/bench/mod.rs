@@ -7,6 +7,7 @@
 mod files;
 mod inputs;
 mod measure;
+mod plugins;
 mod rows;
 pub(crate) mod table;
 
@@ -17,6 +18,8 @@ use crate::run::{self, Stop};
 use crate::tally::Tally;
 use inputs::{Input, Inputs, Size};
 use measure::{Pairs, peak_memory, timed};
+use modelferry_plugin::search::PATH_VARIABLE;
+use plugins::Twins;
 use rows::{Bar, Clock, Kind, Reference, Row, Work, Writes};
 use serde_json::{Value, json};
 use std::fs;
@@ -94,6 +97,7 @@ pub(crate) fn run(wanted: &Wanted) -> Result<(Value, Tally), Stop> {
         binary: run::build_modelferry()?,
         // Only rows that need it pay for the environment.
         python: if rows.iter().any(|row| row.needs_python()) { Some(Python::prepare()?) } else { None },
+        twins: if rows.iter().any(|row| row.needs_twins()) { Some(Twins::build()?) } else { None },
         inputs: Inputs::new(folder.join("in"), size)?,
         output: folder.join("out"),
         wanted: wanted.clone(),
@@ -147,6 +151,7 @@ fn machine(folder: &Path) -> String {
 struct Bench {
     binary: PathBuf,
     python: Option<Python>,
+    twins: Option<Twins>,
     inputs: Inputs,
     output: PathBuf,
     wanted: Wanted,
@@ -163,6 +168,10 @@ impl Bench {
                 let pairs = self.pairs(work, reference, &input)?;
                 let reference_name = reference.name();
                 table::of_ratio(&pairs, *bar, reference_name, !self.wanted.is_quick)
+            }
+            Kind::Plugins { work, n, bar } => {
+                let pairs = self.beyond(work, *n, &input)?;
+                table::of_seconds_beyond(&pairs, *bar, !self.wanted.is_quick)
             }
             Kind::Seconds { work, bar } => {
                 let pairs = self.seconds(work, &input)?;
@@ -184,8 +193,11 @@ impl Bench {
         let mut pairs = Pairs::default();
         let n_warm = usize::from(!self.wanted.is_quick);
         for idx in 0..self.wanted.n_pairs + n_warm {
-            let ours = self.ours(work, input)?;
-            let theirs = self.theirs(reference, input)?;
+            let ours = match reference {
+                Reference::Linked => self.twin(work, input, true)?,
+                _ => self.ours(work, input)?,
+            };
+            let theirs = self.theirs(work, reference, input)?;
             if idx >= n_warm {
                 pairs.push(ours, theirs);
             }
@@ -201,6 +213,33 @@ impl Bench {
             pairs.push(self.ours(work, input)?, 1.0);
         }
         Ok(pairs)
+    }
+
+    /// Runs with and without a folder of plugins that nothing asks for.
+    fn beyond(&mut self, work: &Work, n: usize, input: &Input) -> Result<Pairs, Stop> {
+        let folder = plugins::unused(&self.output, n)?;
+        let mut pairs = Pairs::default();
+        let n_pairs = if self.wanted.is_quick { 1 } else { self.wanted.n_pairs * 3 };
+        for _ in 0..n_pairs {
+            let output = self.new_output(work.to);
+            let mut with = self.command(work, input, &output);
+            let ours = timed(with.env(PATH_VARIABLE, &folder))?.0;
+            let theirs = timed(&mut self.command(work, input, &output))?.0;
+            self.clean(work, input, &output)?;
+            pairs.push(ours, theirs);
+        }
+        Ok(pairs)
+    }
+
+    /// One conversion in this process, by libraries or by what is linked in.
+    fn twin(&mut self, work: &Work, input: &Input, by_libraries: bool) -> Result<f64, Stop> {
+        let output = self.new_output(work.to);
+        self.settle(input, work.payload(input.n_payload).1)?;
+        let twins = self.twins.as_ref().ok_or_else(|| Stop::new("the libraries are missing"))?;
+        let registry = if by_libraries { &twins.libraries } else { &twins.linked };
+        let seconds = plugins::timed(registry, &input.path, &output, work.writes == Writes::Nothing)?;
+        self.clean(work, input, &output)?;
+        Ok(seconds)
     }
 
     fn new_output(&mut self, extension: &str) -> PathBuf {
@@ -226,10 +265,11 @@ impl Bench {
         Ok(seconds)
     }
 
-    fn theirs(&mut self, reference: &Reference, input: &Input) -> Result<f64, Stop> {
+    fn theirs(&mut self, work: &Work, reference: &Reference, input: &Input) -> Result<f64, Stop> {
         let output = self.new_output(reference.extension());
         self.settle(input, input.n_payload)?;
         let seconds = match reference {
+            Reference::Linked => return self.twin(work, input, false),
             Reference::Cp => timed(Command::new("cp").arg(&input.path).arg(&output))?.0,
             // What coreutils' cp does where it cannot share blocks: large reads and writes, from the start.
             Reference::CpOfWeights => {

@@ -13,6 +13,8 @@ pub(crate) struct Row {
 pub(crate) enum Kind {
     /// Our seconds by theirs.
     Ratio { work: Work, reference: Reference, bar: Bar },
+    /// What a run takes more, from start to exit, with a folder of so many plugins in the path.
+    Plugins { work: Work, n: usize, bar: f64 },
     /// From start to exit.
     Seconds { work: Work, bar: f64 },
     /// The largest resident size, against the formula.
@@ -47,6 +49,8 @@ pub(crate) enum Reference {
     Cp,
     /// A copy of as many bytes of the input as there are of weights in it.
     CpOfWeights,
+    /// The same conversion by the same plugins linked in; ours is then by libraries.
+    Linked,
     /// A script of `xtask/bench` that gets input, output and arguments, and prints the seconds of its work.
     Python {
         name: &'static str,
@@ -196,6 +200,13 @@ pub(crate) const ROWS: &[Row] = &[
         SAFETENSORS_TO_NUMPY,
         Bar::Faster(6.0),
     ),
+    beside(
+        "libraries-st-npz",
+        "f32, safetensors to npz, by plugins that are libraries",
+        plain(Name::F32, "npz"),
+        Reference::Linked,
+        Bar::AtMost(1.05),
+    ),
     beside_cp("st-bin", "f32, safetensors to .bin with CRC", plain(Name::F32, "bin"), 1.15),
     beside(
         "st-bin-torch",
@@ -276,6 +287,11 @@ pub(crate) const ROWS: &[Row] = &[
         plain(Name::Fortran, "safetensors"),
     ),
     seconds("small", "10 MB, safetensors to npz, start to exit", plain(Name::Small, "npz"), 0.030),
+    Row {
+        name: "50-plugins",
+        what: "10 MB of safetensors identified and laid out as npz, with 50 plugins in the path",
+        kind: Kind::Plugins { work: dry(Name::Small, "npz"), n: 50, bar: 0.005 },
+    },
     seconds(
         "million-st",
         "a million tensors laid out as safetensors",
@@ -283,6 +299,13 @@ pub(crate) const ROWS: &[Row] = &[
         5.0,
     ),
     seconds("million-npz", "a million tensors laid out as npz", dry(Name::Million, "npz"), 5.0),
+    beside(
+        "libraries-million",
+        "a million tensors laid out as npz, by plugins that are libraries",
+        dry(Name::Million, "npz"),
+        Reference::Linked,
+        Bar::None,
+    ),
     memory("memory-million", "a million tensors laid out as safetensors", dry(Name::Million, "safetensors")),
     memory("memory-million-npz", "a million tensors laid out as npz", dry(Name::Million, "npz")),
     seconds("onnx-open", "a 3 GB ONNX file opened and laid out", dry(Name::Large, "safetensors"), 0.030),
@@ -299,12 +322,19 @@ pub(crate) const ROWS: &[Row] = &[
 impl Row {
     fn work(&self) -> &Work {
         match &self.kind {
-            Kind::Ratio { work, .. } | Kind::Seconds { work, .. } | Kind::Memory { work } => work,
+            Kind::Ratio { work, .. }
+            | Kind::Seconds { work, .. }
+            | Kind::Plugins { work, .. }
+            | Kind::Memory { work } => work,
         }
     }
 
     pub(crate) fn input(&self) -> Name {
         self.work().input
+    }
+
+    pub(crate) fn needs_twins(&self) -> bool {
+        matches!(self.kind, Kind::Ratio { reference: Reference::Linked, .. })
     }
 
     pub(crate) fn needs_python(&self) -> bool {
@@ -331,13 +361,15 @@ impl Reference {
         match self {
             Reference::Cp => "cp",
             Reference::CpOfWeights => "cp of the weights' bytes",
+            Reference::Linked => "the same plugins linked in",
             Reference::Python { name, .. } => name,
         }
     }
 
+    /// Extension of its output.
     pub(crate) fn extension(&self) -> &'static str {
         match self {
-            Reference::Cp | Reference::CpOfWeights => "copy",
+            Reference::Cp | Reference::CpOfWeights | Reference::Linked => "copy",
             Reference::Python { to, .. } => to,
         }
     }

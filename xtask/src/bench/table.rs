@@ -14,6 +14,7 @@ pub(crate) fn bar_text(kind: &Kind) -> String {
             format!("at least {bar} x faster than {}", reference.name())
         }
         Kind::Ratio { reference, bar: Bar::None, .. } => format!("none; beside {}", reference.name()),
+        Kind::Plugins { bar, .. } => format!("under {} more than without", duration(*bar)),
         Kind::Seconds { bar, .. } => format!("under {}", duration(*bar)),
         Kind::Memory { .. } => "64 MB + 32 MB + 1 KiB a tensor + 3 x header".to_owned(),
     }
@@ -52,6 +53,16 @@ pub(crate) fn of_seconds(pairs: &Pairs, bar: f64, is_judged: bool) -> Value {
     let Spread { median, min, max } = pairs.ours();
     json!({
         "unit": "s", "median": rounded(median), "min": rounded(min), "max": rounded(max), "seconds": rounded(median),
+        "runs": pairs.len(), "verdict": verdict(Some(median < bar), is_judged),
+    })
+}
+
+/// A row of seconds of ours beyond theirs.
+pub(crate) fn of_seconds_beyond(pairs: &Pairs, bar: f64, is_judged: bool) -> Value {
+    let Spread { median, min, max } = pairs.difference();
+    json!({
+        "unit": "s", "median": rounded(median), "min": rounded(min), "max": rounded(max),
+        "seconds": rounded(pairs.ours().median), "reference_seconds": rounded(pairs.theirs().median),
         "runs": pairs.len(), "verdict": verdict(Some(median < bar), is_judged),
     })
 }
