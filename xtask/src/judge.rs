@@ -1,6 +1,6 @@
 //! `cargo xtask conformance --plugin`: the suite on somebody's library.
 
-use crate::conformance::{print_matrix, tally};
+use crate::conformance::{Program, print_matrix, tally};
 use crate::flags::Flags;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
@@ -11,9 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const PART: &str = "conformance";
-
-/// The check that runs the program: it refuses a library in the place of a built-in plugin.
-const PROCESSES: &str = "a process of any locale writes the same bytes";
 
 /// `cargo xtask conformance --plugin=PATH`.
 pub(crate) fn main(flags: &Flags) -> Result<u8, Stop> {
@@ -54,13 +51,8 @@ pub(crate) fn judge(
         judged: Some(judged.clone()),
         ..SuiteOptions::default()
     };
-    let mut outcome = modelferry_conformance::run(&registry, &run::root().join("testdata"), &options);
-    if !is_stranger {
-        outcome.left_out.retain(|name| *name != PROCESSES);
-        outcome.checks.retain(|(name, _)| *name != PROCESSES);
-        println!("   none  {PROCESSES}: the program keeps its own plugins of these formats");
-    }
-    let mut tally = tally(&outcome);
+    let outcome = modelferry_conformance::run(&registry, &run::root().join("testdata"), &options);
+    let mut tally = tally(&outcome, if is_stranger { Program::Runs } else { Program::KeepsItsOwn });
     for format in &judged.readers {
         let is_met = outcome.pairs.iter().any(|pair| pair.reader == *format);
         tally.check(PART, is_met, || format!("no model was read by the reader of {format}"));

@@ -25,11 +25,13 @@ pub(crate) fn check() -> Result<Tally, Stop> {
     let rules = toml::parse(&text).map_err(|error| Stop::new(format!("deny.toml: {error}")))?;
     let rules = Rules::new(&rules)?;
     let mut packages: BTreeMap<String, Value> = BTreeMap::new();
+    let mut shipped: BTreeSet<String> = BTreeSet::new();
     for target in &rules.targets {
         let args = ["metadata", "--format-version=1", "--locked", "--filter-platform", target];
         let text = run::output(&mut run::cargo(&args))?;
         let metadata: Value = serde_json::from_str(&text).map_err(|error| Stop::new(error.to_string()))?;
         let used = ids(&metadata["resolve"]["nodes"]);
+        shipped.extend(beyond_tests(&metadata));
         for package in list(&metadata["packages"]) {
             let id = package["id"].as_str().unwrap_or_default();
             if used.contains(id) {
@@ -38,7 +40,7 @@ pub(crate) fn check() -> Result<Tally, Stop> {
         }
     }
     let mut tally = Tally::default();
-    rules.judge(packages.values(), &mut tally);
+    rules.judge(packages.values(), &shipped, &mut tally);
     tally.must_have_run(PART);
     Ok(tally)
 }
@@ -51,10 +53,35 @@ fn ids(nodes: &Value) -> BTreeSet<&str> {
     list(nodes).iter().filter_map(|node| node["id"].as_str()).collect()
 }
 
+/// The packages of which something may be part of what is handed on: all that a member of the workspace reaches by other
+/// ways than what its tests alone need.
+fn beyond_tests(metadata: &Value) -> BTreeSet<String> {
+    let is_shipped =
+        |dependency: &&Value| list(&dependency["dep_kinds"]).iter().any(|kind| kind["kind"] != "dev");
+    let nodes: BTreeMap<&str, &Value> = list(&metadata["resolve"]["nodes"])
+        .iter()
+        .filter_map(|node| Some((node["id"].as_str()?, node)))
+        .collect();
+    let mut left: Vec<&str> = list(&metadata["workspace_members"]).iter().filter_map(Value::as_str).collect();
+    let mut found = BTreeSet::new();
+    while let Some(id) = left.pop() {
+        if found.insert(id.to_owned()) {
+            let dependencies = nodes.get(id).map_or(&[][..], |node| list(&node["deps"]));
+            left.extend(
+                dependencies.iter().filter(is_shipped).filter_map(|dependency| dependency["pkg"].as_str()),
+            );
+        }
+    }
+    found
+}
+
 /// deny.toml, as far as we follow it.
 struct Rules {
     targets: Vec<String>,
     licences: Vec<String>,
+    /// More licences for one crate, by its name. Only for what tests need: such a crate is part of nothing that is
+    /// handed on.
+    exceptions: BTreeMap<String, Vec<String>>,
     /// `name@version`.
     skip: Vec<String>,
     registries: Vec<String>,
@@ -63,7 +90,7 @@ struct Rules {
 /// Every key that is followed. One that is not here is refused: a rule that nobody obeys is worse than none.
 const KEYS: [(&str, &[&str]); 4] = [
     ("graph", &["targets"]),
-    ("licenses", &["allow"]),
+    ("licenses", &["allow", "exceptions"]),
     ("bans", &["multiple-versions", "wildcards", "allow-wildcard-paths", "skip"]),
     ("sources", &["unknown-registry", "unknown-git", "allow-registry"]),
 ];
@@ -97,6 +124,10 @@ impl Rules {
         let found = Rules {
             targets: strings(&rules["graph"]["targets"]),
             licences: strings(&rules["licenses"]["allow"]),
+            exceptions: list(&rules["licenses"]["exceptions"])
+                .iter()
+                .map(|item| (item["crate"].as_str().unwrap_or_default().to_owned(), strings(&item["allow"])))
+                .collect(),
             skip: strings(&rules["bans"]["skip"]),
             registries: strings(&rules["sources"]["allow-registry"]),
         };
@@ -106,19 +137,35 @@ impl Rules {
         Ok(found)
     }
 
-    fn judge<'a>(&self, packages: impl Iterator<Item = &'a Value>, tally: &mut Tally) {
+    /// `shipped` are the ids of [`beyond_tests`].
+    fn judge<'a>(
+        &self,
+        packages: impl Iterator<Item = &'a Value>,
+        shipped: &BTreeSet<String>,
+        tally: &mut Tally,
+    ) {
         let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         let mut needed: BTreeSet<String> = BTreeSet::new();
+        let mut excepted: BTreeSet<&str> = BTreeSet::new();
         for package in packages {
             let text = |key: &str| package[key].as_str().unwrap_or_default();
             let (name, version) = (text("name"), text("version"));
             let who = format!("{name} {version}");
-            match allowed(text("license"), &self.licences) {
-                Ok(used) => {
+            let exception = self.exceptions.get(name);
+            match (allowed(text("license"), &self.licences), exception) {
+                (Ok(used), _) => {
                     tally.pass(PART, 1);
                     needed.extend(used);
                 }
-                Err(why) => tally.fail(PART, format!("{who}: {why}")),
+                (Err(_), Some(more)) => {
+                    excepted.insert(name);
+                    let all = [&self.licences[..], more].concat();
+                    tally.result(PART, allowed(text("license"), &all).map(drop));
+                    tally.check(PART, !shipped.contains(text("id")), || {
+                        format!("{who} is excepted by deny.toml as what tests alone need, and more needs it")
+                    });
+                }
+                (Err(why), None) => tally.fail(PART, format!("{who}: {why}")),
             }
             if let Some(source) = package["source"].as_str() {
                 let is_known = self.registries.iter().any(|known| source == format!("registry+{known}"));
@@ -142,6 +189,11 @@ impl Rules {
             let is_needed =
                 versions.get(name).is_some_and(|found| found.len() > 1 && found.contains(version));
             tally.check(PART, is_needed, || format!("deny.toml skips {skip}, and nothing needs that"));
+        }
+        for name in self.exceptions.keys() {
+            tally.check(PART, excepted.contains(&**name), || {
+                format!("deny.toml excepts {name}, and nothing needs that")
+            });
         }
         for licence in &self.licences {
             tally.check(PART, needed.contains(licence), || {
@@ -240,7 +292,8 @@ mod tests {
 
     fn judged(rules: &Value, packages: &[Value]) -> bool {
         let mut tally = Tally::default();
-        Rules::new(rules).unwrap().judge(packages.iter(), &mut tally);
+        let shipped = BTreeSet::from(["shipped".to_owned()]);
+        Rules::new(rules).unwrap().judge(packages.iter(), &shipped, &mut tally);
         tally.is_green()
     }
 
@@ -264,7 +317,38 @@ mod tests {
         let skipping = rules(json!(["MIT"]), json!([{"crate": "p@1.0.0", "reason": "-"}]));
         assert!(judged(&skipping, &two));
         assert!(!judged(&skipping, std::slice::from_ref(&good)));
-        assert!(!judged(&rules(json!(["MIT", "Zlib"]), json!([])), &[good]));
+        assert!(!judged(&rules(json!(["MIT", "Zlib"]), json!([])), std::slice::from_ref(&good)));
         assert!(Rules::new(&json!({"licenses": {"alow": ["MIT"]}})).is_err());
+
+        let mut excepting = plain.clone();
+        excepting["licenses"]["exceptions"] = json!([{"crate": "q", "allow": ["MPL-2.0"]}]);
+        let other = |licence: &str, id: &str| {
+            let mut other = package("1.0.0", licence, "registry+r");
+            (other["name"], other["id"]) = ("q".into(), id.into());
+            other
+        };
+        assert!(judged(&excepting, &[good.clone(), other("MPL-2.0", "q")]));
+        assert!(!judged(&excepting, &[good.clone(), other("GPL-3.0", "q")]));
+        assert!(!judged(&excepting, &[good.clone(), other("MPL-2.0", "shipped")]));
+        assert!(!judged(&excepting, &[good.clone(), other("MIT", "q")]), "nothing needs it");
+        assert!(!judged(&plain, &[good, other("MPL-2.0", "q")]));
+    }
+
+    #[test]
+    fn what_tests_alone_need_is_known() {
+        let node = |id: &str, deps: Value| json!({"id": id, "deps": deps});
+        let on = |id: &str, kinds: &[Value]| {
+            let kinds: Vec<Value> = kinds.iter().map(|kind| json!({"kind": kind})).collect();
+            json!({"pkg": id, "dep_kinds": kinds})
+        };
+        let (normal, dev, build) = (Value::Null, json!("dev"), json!("build"));
+        let metadata = json!({"workspace_members": ["own"], "resolve": {"nodes": [
+            node("own", json!([on("a", std::slice::from_ref(&normal)), on("t", std::slice::from_ref(&dev)),
+                               on("both", &[dev, build])])),
+            node("a", json!([on("b", std::slice::from_ref(&normal))])), node("t", json!([on("u", &[normal])])),
+            node("b", json!([])), node("u", json!([])), node("both", json!([])),
+        ]}});
+        let found = beyond_tests(&metadata);
+        assert_eq!(found.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "b", "both", "own"]);
     }
 }

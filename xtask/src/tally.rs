@@ -10,6 +10,8 @@ const MAX_REPEATED: usize = 50;
 pub(crate) struct Tally {
     passed: u64,
     failures: Vec<String>,
+    /// Checks that cannot be made here, each with its reason.
+    left_out: Vec<String>,
     /// Checks of each part, for parts that must not be empty.
     parts: BTreeMap<String, u64>,
 }
@@ -27,6 +29,13 @@ impl Tally {
         println!("FAILED {text}");
         self.failures.push(text);
         *self.parts.entry(part.to_owned()).or_default() += 1;
+    }
+
+    /// One check of `part` cannot be made here, for a reason that everybody may read.
+    pub(crate) fn leave_out(&mut self, part: &str, text: impl AsRef<str>) {
+        let text = format!("{part}: {}", text.as_ref());
+        println!("left out {text}");
+        self.left_out.push(text);
     }
 
     /// One check of `part`.
@@ -53,6 +62,7 @@ impl Tally {
     pub(crate) fn add(&mut self, other: Tally) {
         self.passed += other.passed;
         self.failures.extend(other.failures);
+        self.left_out.extend(other.left_out);
         for (part, n) in other.parts {
             *self.parts.entry(part).or_default() += n;
         }
@@ -68,7 +78,7 @@ impl Tally {
         self.failures.is_empty() && self.passed > 0
     }
 
-    /// Prints every failure again and, as the last line, the counts; gives the exit code.
+    /// Prints every failure and all that was left out again and, as the last line, the counts; gives the exit code.
     pub(crate) fn finish(mut self) -> u8 {
         if self.passed == 0 && self.failures.is_empty() {
             self.fail("all", "nothing ran");
@@ -82,7 +92,15 @@ impl Tally {
                 println!("  and {} more, named above", self.failures.len() - MAX_REPEATED);
             }
         }
-        println!("\n{} passed, {} failed", self.passed, self.failures.len());
+        if !self.left_out.is_empty() {
+            println!("\nleft out:");
+            self.left_out.iter().for_each(|text| println!("  {text}"));
+        }
+        let left_out = match self.left_out.len() {
+            0 => String::new(),
+            n => format!(", {n} left out"),
+        };
+        println!("\n{} passed, {} failed{left_out}", self.passed, self.failures.len());
         u8::from(!self.is_green())
     }
 }
@@ -103,5 +121,16 @@ mod tests {
         tally.must_have_run("c");
         assert_eq!(tally.failures, ["b: nothing ran", "c: nothing ran"]);
         assert_eq!(tally.finish(), 1);
+    }
+
+    #[test]
+    fn what_is_left_out_neither_fails_nor_passes() {
+        let mut other = Tally::default();
+        other.leave_out("a", "no program");
+        let mut tally = Tally::default();
+        tally.add(other);
+        assert!(!tally.is_green() && !tally.has_failures());
+        tally.pass("b", 1);
+        assert_eq!((tally.left_out.len(), tally.finish()), (1, 0));
     }
 }

@@ -12,7 +12,6 @@ pub use parts::{Part, beside_tensors, describe, join};
 
 use crate::expr::Blob;
 use crate::model::TensorIdx;
-use std::collections::HashSet;
 
 /// Index of an [`Object`] in its [`Tree`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -243,6 +242,13 @@ impl Tree {
         members.iter().enumerate().map(|(idx, &member)| (idx.to_string(), member)).collect()
     }
 
+    /// The [`members`](Tree::members) without their keys.
+    pub fn values(&self, id: ObjectId) -> impl Iterator<Item = ObjectId> {
+        let entries = self.mapping(id).unwrap_or_default();
+        let members = self.sequence(id).unwrap_or_default();
+        entries.iter().map(|(_, value)| *value).chain(members.iter().copied())
+    }
+
     /// A key as a part of a path: a text as it is, a number in decimal, anything else as Python would nearly print it.
     pub fn key_text(&self, id: ObjectId) -> String {
         match &self[id] {
@@ -286,15 +292,15 @@ impl Tree {
         let Some(root) = self.root() else { return holds };
         // Each object is met twice: going down, and coming back with all below it known.
         let mut waiting = vec![(root, false)];
-        let mut seen = HashSet::new();
+        let mut seen = vec![false; self.len()];
         while let Some((id, is_back)) = waiting.pop() {
             if is_back {
-                holds[id.idx()] = self.members(id).iter().any(|(_, member)| holds[member.idx()]);
+                holds[id.idx()] = self.values(id).any(|member| holds[member.idx()]);
             } else if self.tensor(id).is_some() {
                 holds[id.idx()] = true;
-            } else if seen.insert(id) {
+            } else if !std::mem::replace(&mut seen[id.idx()], true) {
                 waiting.push((id, true));
-                waiting.extend(self.members(id).into_iter().map(|(_, member)| (member, false)));
+                waiting.extend(self.values(id).map(|member| (member, false)));
             }
         }
         holds
@@ -316,24 +322,22 @@ impl Tree {
     }
 
     /// Every object that `id` refers to directly, in order.
-    pub fn children(&self, id: ObjectId) -> Vec<ObjectId> {
-        let pairs = |entries: &[(ObjectId, ObjectId)]| -> Vec<ObjectId> {
-            entries.iter().flat_map(|&(key, value)| [key, value]).collect()
+    pub fn children(&self, id: ObjectId) -> impl Iterator<Item = ObjectId> {
+        type Parts<'a> = ([Option<ObjectId>; 3], [&'a [ObjectId]; 2], &'a [(ObjectId, ObjectId)]);
+        let (single, several, pairs): Parts<'_> = match &self[id] {
+            Object::List(members) | Object::Set(members) => ([None; 3], [members, &[]], &[]),
+            Object::Tuple(members) | Object::FrozenSet(members) => ([None; 3], [members, &[]], &[]),
+            Object::Dict(entries) => ([None; 3], [&[]; 2], entries),
+            Object::External(of) => ([Some(*of), None, None], [&[]; 2], &[]),
+            Object::Instance(instance) => (
+                [Some(instance.callable), Some(instance.args), instance.kwargs],
+                [&instance.states, &instance.items],
+                &instance.entries,
+            ),
+            _ => ([None; 3], [&[]; 2], &[]),
         };
-        match &self[id] {
-            Object::List(members) | Object::Set(members) => members.clone(),
-            Object::Tuple(members) | Object::FrozenSet(members) => members.to_vec(),
-            Object::Dict(entries) => pairs(entries),
-            Object::External(of) => vec![*of],
-            Object::Instance(instance) => [instance.callable, instance.args]
-                .into_iter()
-                .chain(instance.kwargs)
-                .chain(instance.states.iter().copied())
-                .chain(instance.items.iter().copied())
-                .chain(pairs(&instance.entries))
-                .collect(),
-            _ => vec![],
-        }
+        let pairs = pairs.iter().flat_map(|&(key, value)| [key, value]);
+        single.into_iter().flatten().chain(several.into_iter().flatten().copied()).chain(pairs)
     }
 }
 
@@ -405,6 +409,6 @@ mod tests {
         let (known, stranger) = (of("collections", "OrderedDict"), of("os", "system"));
         assert_eq!(tree.mapping(known), Some(&[(key, value)][..]));
         assert_eq!(tree.mapping(stranger), None);
-        assert_eq!(tree.global(tree.children(stranger)[0]), Some(("os", "system")));
+        assert_eq!(tree.global(tree.children(stranger).next().unwrap()), Some(("os", "system")));
     }
 }

@@ -26,11 +26,11 @@ pub(crate) fn retain(tree: &mut Tree, new_idx: &[Option<TensorIdx>]) {
     };
     // What refers to a tensor that goes is looked for while all of them still have their old positions.
     for &id in &ids {
-        let refers = tree.children(id).into_iter().any(|child| is_gone(tree, child));
+        let refers = tree.children(id).any(|child| is_gone(tree, child));
         if !refers || is_gone(tree, id) {
             continue;
         }
-        let keep: Vec<bool> = tree.members(id).iter().map(|(_, member)| !is_gone(tree, *member)).collect();
+        let keep: Vec<bool> = tree.values(id).map(|member| !is_gone(tree, member)).collect();
         let mut keep = keep.into_iter();
         let mut is_kept = || keep.next().unwrap_or(true);
         match tree.get_mut(id) {

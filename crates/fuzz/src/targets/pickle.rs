@@ -30,7 +30,7 @@ pub(super) fn check(input: &[u8]) -> Result<Reached, String> {
         return Err(format!("it ends at {} and at {}", source.position(), memory.position()));
     }
     for (id, _) in tree.iter() {
-        if tree.children(id).iter().any(|child| child.idx() >= tree.len()) {
+        if tree.children(id).any(|child| child.idx() >= tree.len()) {
             return Err(format!("{id:?} refers to what is not there"));
         }
     }
