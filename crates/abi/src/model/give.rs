@@ -28,7 +28,7 @@ struct Held {
 }
 
 /// Gives a model away: it is kept until the other side releases it. Its losses are not part of it; they are told.
-pub fn give(model: Model) -> Result<MfModel> {
+pub fn give(mut model: Model) -> Result<MfModel> {
     let mut blobs = Blobs::default();
     let roots = model.tensors.iter().map(|tensor| tensor.data);
     let roots = roots.chain(model.assets.iter().map(|asset| asset.data));
@@ -65,6 +65,8 @@ pub fn give(model: Model) -> Result<MfModel> {
     let binding = |place: &Binding| (Some(encoded.place(place.data)), false);
     let document = Document::of(&Described::of(&model), &binding, &mut blobs)?;
     let document = document.text()?;
+    // The other side makes its own of the document; nothing points at this one.
+    model.tree = None;
     let texts = blobs.texts();
     let held = Box::new(Held { model, encoded, tensors, assets, claims, blobs, texts, document });
     Ok(MfModel {
