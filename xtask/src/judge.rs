@@ -35,10 +35,6 @@ pub(crate) fn judge(
         println!("{} {}, {}", library.manifest.id, library.manifest.version, library.path.display());
     }
     let judged = judged(&libraries);
-    if judged == Judged::default() {
-        let shown: Vec<String> = plugins.iter().map(|path| path.display().to_string()).collect();
-        return Err(Stop::usage(format!("{}: no library with a manifest beside it", shown.join(", "))));
-    }
     let (registry, is_stranger) = registry(&libraries, &judged).map_err(failed)?;
     let program = std::env::current_exe().map_err(run::at(Path::new("this program")))?;
     let options = SuiteOptions {

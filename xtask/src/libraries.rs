@@ -1,37 +1,59 @@
 //! The built-in plugins as libraries: what a stranger's plugin is, made of ours.
 
+mod elsewhere;
+
 use crate::build_plugin::{self, Source};
+use crate::conformance;
 use crate::judge;
 use crate::run::{self, Stop};
 use crate::tally::Tally;
+use modelferry_conformance::Outcome;
 use modelferry_core::registry::Registry;
-use modelferry_plugin::{Library, search};
+use modelferry_plugin::Library;
 use std::env::consts::{DLL_PREFIX, DLL_SUFFIX};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const PART: &str = "plugins as libraries";
 
-/// Builds every plugin of the workspace as a library, and sees that every conversion with them is the one with those that
-/// are linked in.
-pub(crate) fn run() -> Result<((), Tally), Stop> {
+/// Those that are built as they are released, too, beside the others.
+const RELEASED: [&str; 2] = ["safetensors-reader", "npz-writer"];
+
+/// Builds every plugin of the workspace as a library, runs the suite on them, and sees that every conversion with them is
+/// the one with those that are linked in.
+pub(crate) fn run() -> Result<(Outcome, Tally), Stop> {
     let mut tally = Tally::default();
-    let libraries = registry(&mut tally)?;
-    let (linked, testdata) = (modelferry_cli::builtin::registry(), run::root().join("testdata"));
-    let (n_compared, failures) = modelferry_conformance::twins(&linked, &libraries, &testdata);
-    println!("{n_compared:>7}  conversions by libraries are those by linked plugins");
-    failures.iter().for_each(|failure| tally.fail(PART, failure));
-    tally.pass(PART, n_compared.saturating_sub(failures.len() as u64));
-    tally.must_have_run(PART);
+    let libraries = build(&mut tally)?;
+    let registry = load(&libraries)?;
+    let (outcome, found) = conformance::of_libraries(&registry);
+    tally.add(found);
+    compare("conversions by libraries are those by linked plugins", &registry, &mut tally);
+    // What was built otherwise stands before its twin.
+    let mut mixed = build_release(&RELEASED.map(str::to_owned))?;
+    mixed.push(elsewhere::build()?);
+    mixed.extend(libraries);
+    let registry = load(&mixed)?;
+    compare("conversions by builds of every kind side by side are the same", &registry, &mut tally);
     // What an author runs on a library of their own: one reader in the place of the one that is built in.
-    let library = run::target().join("plugins").join(format!("{DLL_PREFIX}npz_reader{DLL_SUFFIX}"));
+    let library = folder().join(format!("{DLL_PREFIX}npz_reader{DLL_SUFFIX}"));
     tally.add(judge::judge(&[library], vec![], false)?.1);
-    Ok(((), tally))
+    Ok((outcome, tally))
 }
 
-/// The libraries, built and opened.
-pub(crate) fn registry(tally: &mut Tally) -> Result<Registry, Stop> {
-    load(&build(tally)?)
+/// Sees that conversions with a registry are those with the plugins that are linked in.
+fn compare(what: &str, registry: &Registry, tally: &mut Tally) {
+    let (linked, testdata) = (modelferry_cli::builtin::registry(), run::root().join("testdata"));
+    let (n_compared, failures) =
+        modelferry_conformance::twins(&linked, registry, &testdata, &conformance::options());
+    println!("{n_compared:>7}  {what}");
+    failures.iter().for_each(|failure| tally.fail(PART, failure));
+    tally.pass(PART, n_compared.saturating_sub(failures.len() as u64));
+    tally.check(PART, n_compared > 0, || format!("{what}: nothing ran"));
+}
+
+/// Where libraries are.
+fn folder() -> PathBuf {
+    run::target().join("plugins")
 }
 
 /// Packages below `plugins`.
@@ -46,16 +68,16 @@ fn packages() -> Result<Vec<String>, Stop> {
 }
 
 /// Builds them, each with its manifest, into a folder of their own, and sees that each exports its entry alone.
-fn build(tally: &mut Tally) -> Result<PathBuf, Stop> {
-    let folder = run::target().join("plugins");
-    for library in build_into(&folder, &packages()?, false)? {
-        let (manifest, _) = build_plugin::describe(&library)?;
-        match build_plugin::wrong_exports(&library, &manifest)? {
+fn build(tally: &mut Tally) -> Result<Vec<PathBuf>, Stop> {
+    let libraries = build_into(&folder(), &packages()?, false)?;
+    for library in &libraries {
+        let (manifest, _) = build_plugin::describe(library)?;
+        match build_plugin::wrong_exports(library, &manifest)? {
             None => tally.pass(PART, 1),
             Some(wrong) => tally.fail(PART, wrong),
         }
     }
-    Ok(folder)
+    Ok(libraries)
 }
 
 /// Builds some of them as they are released, each with its manifest.
@@ -83,13 +105,16 @@ fn build_into(folder: &Path, packages: &[String], is_release: bool) -> Result<Ve
     Ok(libraries)
 }
 
-/// The libraries of a folder, opened, in the order of those that are linked in.
-fn load(folder: &Path) -> Result<Registry, Stop> {
+/// The readers and writers of libraries, in the order of those that are linked in; of two for one format the first.
+fn load(libraries: &[PathBuf]) -> Result<Registry, Stop> {
     let failed = |error: modelferry_core::Error| Stop::new(error.to_string());
-    let libraries = search::libraries(&[folder.to_owned()], None, None).map_err(failed)?;
+    let mut found = vec![];
+    for path in libraries {
+        found.push(Library::find(path, None).map_err(failed)?);
+    }
     let mut opened = vec![];
-    for library in &libraries {
-        opened.push(Library::open(library).map_err(failed)?);
+    for library in &found {
+        opened.push(library.open().map_err(failed)?);
     }
     let linked = modelferry_cli::builtin::registry();
     let mut registry = Registry::default();

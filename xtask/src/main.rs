@@ -53,7 +53,7 @@ const TASKS: [Task; 12] = [
         name: "conformance",
         usage: "[--full] [--mutate] [--libraries] [--plugin=PATH] [--testdata=DIR] [--bless]",
         help: "every reader x every writer x every model of testdata; --mutate: that the suite fails when it should; \
-               --plugin: on a library or a folder of them",
+               --plugin: on a library or a folder of them; --libraries: on the built-in plugins as libraries",
         run: conformance::main,
     },
     Task {

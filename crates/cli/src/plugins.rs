@@ -36,8 +36,36 @@ impl Plugins {
         let libraries = search::libraries(&wanted.named, path.as_deref(), pins)?;
         let mut registry = builtin::registry();
         search::register(&mut registry, &libraries)?;
-        check_options(&registry)?;
-        Ok(Plugins { registry, libraries })
+        let plugins = Plugins { registry, libraries };
+        plugins.check_options()?;
+        Ok(plugins)
+    }
+
+    /// An option of a plugin's is one of the command line: it must not be another's.
+    fn check_options(&self) -> Result<()> {
+        let own: BTreeSet<String> = args::names();
+        let mut known: BTreeMap<&str, &OptionSpec> = BTreeMap::new();
+        let readers = self.registry.readers().map(|reader| reader.info());
+        let readers = readers.map(|info| (Side::Reader, info.format, info.options));
+        let writers = self.registry.writers().map(|writer| writer.info());
+        let writers = writers.map(|info| (Side::Writer, info.format, info.options));
+        for (side, format, specs) in readers.chain(writers) {
+            let clash = |spec: &OptionSpec, text: &str| {
+                Error::plugin(format!("{format}: {text} --{}", spec.name)).file(self.origin(format, side))
+            };
+            for spec in specs {
+                if own.contains(spec.name) {
+                    return Err(clash(spec, "the program itself has an option"));
+                }
+                let other = *known.entry(spec.name).or_insert(spec);
+                if format!("{:?}", other.kind) != format!("{:?}", spec.kind) {
+                    return Err(clash(spec, "another format takes other values for")
+                        .expected(format!("{:?}", other.kind))
+                        .found(format!("{:?}", spec.kind)));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Where a format's reader or writer comes from, for a person: `built-in` or the library.
@@ -78,34 +106,6 @@ impl Wanted {
         }
         wanted
     }
-}
-
-/// An option of a plugin's is one of the command line: it must not be another's.
-fn check_options(registry: &Registry) -> Result<()> {
-    let own: BTreeSet<String> = args::names();
-    let mut known: BTreeMap<&str, &OptionSpec> = BTreeMap::new();
-    let readers = registry.readers().map(|reader| (reader.info().format, reader.info().options));
-    let writers = registry.writers().map(|writer| (writer.info().format, writer.info().options));
-    for (format, spec) in
-        readers.chain(writers).flat_map(|(format, specs)| specs.iter().map(move |spec| (format, spec)))
-    {
-        if own.contains(spec.name) {
-            return Err(Error::plugin(format!(
-                "{format}: the program has an option --{} of its own",
-                spec.name
-            )));
-        }
-        let other = *known.entry(spec.name).or_insert(spec);
-        if format!("{:?}", other.kind) != format!("{:?}", spec.kind) {
-            return Err(Error::plugin(format!(
-                "{format}: --{} has other values for another format",
-                spec.name
-            ))
-            .expected(format!("{:?}", other.kind))
-            .found(format!("{:?}", spec.kind)));
-        }
-    }
-    Ok(())
 }
 
 /// Where pinned hashes are kept.

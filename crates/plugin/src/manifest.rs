@@ -49,17 +49,23 @@ pub fn place(library: &Path) -> PathBuf {
 impl Manifest {
     /// Reads the manifest beside a library and checks that its library could be loaded here.
     ///
-    /// Errors, all of kind [`Plugin`](modelferry_core::ErrorKind::Plugin): there is none, it is not of the schema, it
-    /// speaks of another target or version of the boundary.
+    /// Errors, all of kind [`Plugin`](modelferry_core::ErrorKind::Plugin): there is none, others can write it, it is not
+    /// of the schema, it speaks of another target or version of the boundary.
     pub fn read(library: &Path) -> Result<Manifest> {
         let path = place(library);
         let named = |error: Error| error.file(path.display());
-        let len = std::fs::metadata(&path).map(|found| found.len()).map_err(|error| {
+        let found = std::fs::symlink_metadata(&path).map_err(|error| {
             named(Error::plugin("a plugin needs a manifest beside its library").source(error))
                 .hint("`modelferry plugin manifest LIBRARY` writes one")
         })?;
-        if len > MOST {
-            return Err(named(Error::plugin("a manifest is too long").expected(MOST).found(len)));
+        // A link could lead to where others write.
+        if !found.is_file() {
+            return Err(named(Error::plugin("a manifest is a file")));
+        }
+        crate::trust::check(&found).map_err(named)?;
+        if found.len() > MOST {
+            let error = Error::plugin("a manifest is too long");
+            return Err(named(error.expected(format_args!("at most {MOST} bytes")).found(found.len())));
         }
         let text = std::fs::read_to_string(&path)
             .map_err(|error| named(Error::plugin("the manifest cannot be read").source(error)))?;

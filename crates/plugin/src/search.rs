@@ -17,8 +17,8 @@ pub const PATH_VARIABLE: &str = "MODELFERRY_PLUGIN_PATH";
 ///
 /// A library that was named must be usable; so must every one in a folder that was.
 ///
-/// Errors: those of [`Library::find`]; a folder of the variable that is not absolute, for then it would depend on where
-/// the program is started; two libraries of one id.
+/// Errors: those of [`Library::find`]; a folder that was named and holds none; a folder of the variable that is not
+/// absolute, for then it would depend on where the program is started; two libraries of one id.
 pub fn libraries(
     named: &[PathBuf],
     path: Option<&OsStr>,
@@ -26,7 +26,18 @@ pub fn libraries(
 ) -> Result<Vec<Arc<Library>>> {
     let mut files = vec![];
     for place in named {
-        if place.is_dir() { files.extend(in_folder(place)?) } else { files.push(place.clone()) }
+        if !place.is_dir() {
+            files.push(place.clone());
+            continue;
+        }
+        let found = in_folder(place)?;
+        if found.is_empty() {
+            let error = Error::plugin("a folder of plugins holds no library with a manifest beside it");
+            return Err(error
+                .file(place.display())
+                .hint("`modelferry plugin manifest LIBRARY` writes manifests"));
+        }
+        files.extend(found);
     }
     for folder in
         path.into_iter().flat_map(std::env::split_paths).filter(|folder| !folder.as_os_str().is_empty())

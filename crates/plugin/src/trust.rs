@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 /// Anybody may write.
 const BY_OTHERS: u32 = 0o002;
+/// The group may write.
+const BY_GROUP: u32 = 0o020;
 /// In a folder that anybody may write only owners remove what is theirs.
 const STICKY: u32 = 0o1000;
 
@@ -25,26 +27,32 @@ pub fn resolve(library: &Path) -> Result<PathBuf> {
         let found = part
             .symlink_metadata()
             .map_err(|error| named(Error::plugin("the plugin's library cannot be opened").source(error)))?;
-        check(&found, part == real).map_err(|error| error.file(part.display()))?;
+        if part == real && !found.is_file() {
+            return Err(named(Error::plugin("a plugin's library is a file")));
+        }
+        check(&found).map_err(|error| error.file(part.display()))?;
     }
     Ok(real)
 }
 
-fn check(found: &Metadata, is_library: bool) -> Result<()> {
-    if is_library && !found.is_file() {
-        return Err(Error::plugin("a plugin's library is a file"));
-    }
+/// Whether a file or folder can be changed by nobody but the user and root.
+///
+/// Errors, of kind [`Plugin`](modelferry_core::ErrorKind::Plugin): it belongs to a stranger or can be written by others.
+pub(crate) fn check(found: &Metadata) -> Result<()> {
     let me = rustix::process::geteuid().as_raw();
     if found.uid() != 0 && found.uid() != me {
         return Err(Error::plugin("a plugin, or a folder that it is in, belongs to another user")
             .expected(format_args!("user {me} or root"))
             .found(format_args!("user {}", found.uid())));
     }
-    let is_open = found.mode() & BY_OTHERS != 0 && (is_library || found.mode() & STICKY == 0);
-    if is_open {
+    // A group that has the number of its only member is no other: so some systems give every user a group and let it
+    // write.
+    let by_group = found.mode() & BY_GROUP != 0 && found.gid() != 0 && found.gid() != me;
+    let is_shared = by_group || found.mode() & BY_OTHERS != 0;
+    if is_shared && !(found.is_dir() && found.mode() & STICKY != 0) {
         return Err(Error::plugin("a plugin, or a folder that it is in, can be written by others")
             .found(format_args!("mode {:o}", found.mode() & 0o7777))
-            .hint("chmod o-w takes that away"));
+            .hint("chmod go-w takes that away"));
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ mod inputs;
 mod kills;
 mod names;
 mod outputs;
+mod plugins;
 mod races;
 mod streams;
 mod support;

@@ -11,9 +11,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What one bad file may take.
-const MAX_TIME: Duration = Duration::from_millis(100);
-
 pub(super) fn check(suite: &Suite<'_>, log: &mut Log) {
     let mut tried: Vec<PathBuf> = vec![];
     for testdata in &suite.testdata {
@@ -84,12 +81,12 @@ fn is_case(path: &Path, files: &[PathBuf]) -> bool {
 fn fails_as_recorded(suite: &Suite<'_>, path: &Path) -> Result<(), String> {
     let (mut found, mut took) = outcome(suite, path)?;
     for _ in 0..2 {
-        if took > MAX_TIME {
+        if took > suite.options.max_time {
             // A processor that others share is slower at times.
             (found, took) = outcome(suite, path)?;
         }
     }
-    if took > MAX_TIME {
+    if took > suite.options.max_time {
         return Err(format!("it takes {took:?}"));
     }
     let recorded = PathBuf::from(format!("{}.expect", path.display()));

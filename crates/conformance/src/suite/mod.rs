@@ -38,6 +38,7 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a run of the suite may do besides comparing.
 #[derive(Clone, Debug)]
@@ -55,6 +56,8 @@ pub struct SuiteOptions {
     pub more_testdata: Vec<PathBuf>,
     /// Which readers and writers are judged; all if nothing is said.
     pub judged: Option<Judged>,
+    /// What one bad or damaged file may take, in time of the processor.
+    pub max_time: Duration,
     /// First seed of the random expressions.
     pub first_seed: u64,
     /// Number of seeds.
@@ -64,7 +67,7 @@ pub struct SuiteOptions {
 }
 
 impl Default for SuiteOptions {
-    /// A thousand seeds, no process, nothing rewritten.
+    /// A thousand seeds, a tenth of a second, no process, nothing rewritten.
     fn default() -> SuiteOptions {
         SuiteOptions {
             binary: None,
@@ -73,6 +76,7 @@ impl Default for SuiteOptions {
             bless_by: "`cargo xtask fixtures --bless`",
             more_testdata: vec![],
             judged: None,
+            max_time: Duration::from_millis(100),
             first_seed: 0,
             n_seeds: 1000,
             only: vec![],

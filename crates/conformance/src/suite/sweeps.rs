@@ -21,9 +21,6 @@ const MAX_BITS: usize = 8 * 384;
 /// Places of one file that other numbers are put to, at most, in binary headers and in text.
 const MAX_NUMBERS: usize = 1000;
 
-/// What one damaged file may take.
-const MAX_TIME: Duration = Duration::from_millis(100);
-
 /// The numbers at which widths and signs end.
 const NUMBERS: [u64; 7] = [0, 1, (1 << 31) - 1, 1 << 31, (1 << 32) - 1, 1 << 63, u64::MAX];
 
@@ -127,7 +124,7 @@ fn copes(suite: &Suite<'_>, reader: &dyn Reader, inputs: &MemInputs) -> Result<(
             blames_input(&error)?;
         }
         // Once more if not: a processor that others share is slower at times.
-        if took <= MAX_TIME {
+        if took <= suite.options.max_time {
             return Ok(());
         }
     }

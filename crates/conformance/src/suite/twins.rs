@@ -7,12 +7,16 @@ use modelferry_core::plugin::WriterInfo;
 use modelferry_core::registry::Registry;
 use std::path::Path;
 
-/// Converts every model of `testdata` to every format with the plugins of either registry: files, messages and losses
+/// Converts every model of the suite to every format with the plugins of either registry: files, messages and losses
 /// are to be the same. Gives how many conversions were compared, and what differs.
-pub fn twins(one: &Registry, other: &Registry, testdata: &Path) -> (u64, Vec<String>) {
-    let options = SuiteOptions::default();
+pub fn twins(
+    one: &Registry,
+    other: &Registry,
+    testdata: &Path,
+    options: &SuiteOptions,
+) -> (u64, Vec<String>) {
     let mut log = Log::default();
-    let both = [one, other].map(|registry| Suite::prepare(registry, testdata, &options, &mut Log::default()));
+    let both = [one, other].map(|registry| Suite::prepare(registry, testdata, options, &mut Log::default()));
     match both {
         [Ok(one), Ok(other)] => check(&one, &other, &mut log),
         [Err(why), _] | [_, Err(why)] => log.failures.push(why),
