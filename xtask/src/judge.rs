@@ -95,10 +95,12 @@ mod tests {
 
     #[test]
     fn nothing_is_no_library() {
-        let nowhere = judge(&[run::root().join("docs")], vec![], false);
-        assert!(nowhere.err().is_some_and(|stop| stop.code == 2));
-        let no_library = judge(&[run::root().join("README.md")], vec![], false);
-        let said = no_library.err().map(|stop| stop.to_string()).unwrap_or_default();
-        assert!(said.contains("manifest"), "{said}");
+        for (path, expected) in
+            [("docs", "holds no library with a manifest beside it"), ("README.md", "needs a manifest beside")]
+        {
+            let said = judge(&[run::root().join(path)], vec![], false);
+            let said = said.err().map(|stop| stop.to_string()).unwrap_or_default();
+            assert!(said.contains(expected), "{said}");
+        }
     }
 }
