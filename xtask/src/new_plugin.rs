@@ -8,7 +8,7 @@ pub(crate) use check::check;
 use crate::flags::Flags;
 use crate::run::{self, Stop};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// `cargo xtask new-plugin`.
 pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
@@ -18,12 +18,25 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
     let plugin = Plugin::new(side, name)?;
     plugin.check_format(&modelferry_cli::builtin::registry())?;
     let place = match flags.value("--out") {
-        Some(folder) => Place::Outside(std::path::absolute(folder).map_err(run::at(Path::new(folder)))?),
+        Some(folder) => Place::Outside(real(Path::new(folder))?),
         None => Place::Inside,
     };
     let folder = plugin.make(&run::root(), &place)?;
     plugin.say_what_comes_next(&place, &folder);
     Ok(0)
+}
+
+/// Where a path leads, as far as it is there: `..` and links taken out, for what is inside of what is told by names.
+fn real(path: &Path) -> Result<PathBuf, Stop> {
+    let mut found = PathBuf::new();
+    for part in std::path::absolute(path).map_err(run::at(path))?.components() {
+        match part {
+            Component::ParentDir => drop(found.pop()),
+            part => found.push(part),
+        }
+        found = found.canonicalize().unwrap_or(found);
+    }
+    Ok(found)
 }
 
 /// Which half of a format.
@@ -132,7 +145,7 @@ impl Plugin {
         if fs::read_dir(&folder).is_ok_and(|mut entries| entries.next().is_some()) || folder.is_file() {
             return Err(Stop::usage(format!("{} is there already, and stays as it is", folder.display())));
         }
-        if matches!(place, Place::Outside(_)) && folder.starts_with(root) {
+        if matches!(place, Place::Outside(_)) && folder.starts_with(real(root)?) {
             let why = "a crate in the workspace's folder is a plugin of it: leave --out away";
             return Err(Stop::usage(format!("{}: {why}", folder.display())));
         }
@@ -291,6 +304,13 @@ mod tests {
     }
 
     #[test]
+    fn beside_the_workspace_is_not_inside() {
+        let root = real(&run::root()).unwrap();
+        let beside = real(&root.join("docs/../../no-folder/../flat-reader")).unwrap();
+        assert_eq!(beside, root.with_file_name("flat-reader"));
+    }
+
+    #[test]
     fn nothing_is_overwritten() {
         let folder = std::env::temp_dir().join(format!("modelferry-new-plugin-{}", std::process::id()));
         let place = Place::Outside(folder.join("flat-reader"));
@@ -303,7 +323,7 @@ mod tests {
         writer.make(&run::root(), &Place::Outside(folder.join("flat-writer"))).unwrap();
         let manifest = fs::read_to_string(folder.join("flat-writer/Cargo.toml")).unwrap();
         assert!(manifest.contains("\nflat-reader = { path = \"../flat-reader\" }\n"), "{manifest}");
-        let inside = Place::Outside(run::root().join("plugins/flat-reader"));
+        let inside = Place::Outside(real(&run::root().join("plugins/flat-reader")).unwrap());
         assert!(plugin.make(&run::root(), &inside).unwrap_err().to_string().contains("leave --out away"));
         fs::remove_dir_all(folder).unwrap();
     }
