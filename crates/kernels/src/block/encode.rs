@@ -78,22 +78,21 @@ pub(super) fn pack_bits(codes: &[u8; 8], bit: u32) -> u8 {
 
 /// The value of the largest magnitude, the first of equal ones; NaN are passed over, and 0 is the largest of nothing.
 #[inline(always)]
-pub(super) fn largest(floats: &[Word]) -> f32 {
-    let magnitude = largest_bits(floats);
-    // 1 if it comes with a plus, 2 with a minus.
-    let signs = in_lanes(floats, 0, |signs: u32, bits| {
-        signs | if bits & !(1 << 31) == magnitude { 1 + (bits >> 31) } else { 0 }
-    });
-    match signs.into_iter().fold(0, |a, b| a | b) {
-        _ if magnitude == 0 => 0.0,
-        1 if magnitude <= INFINITY => f32::from_bits(magnitude),
-        2 if magnitude <= INFINITY => -f32::from_bits(magnitude),
-        _ => first_largest(floats),
+pub(super) fn largest(floats: &[Word; 32]) -> f32 {
+    // The sign below the magnitude: as integers they are ordered like magnitudes, of equal ones the negative above.
+    let key = |float: &Word| u32::from_le_bytes(*float).rotate_left(1);
+    let largest = floats.iter().map(key).fold(0, u32::max);
+    let has_twin = floats.iter().fold(false, |has, float| has | (key(float) == largest ^ 1));
+    let is_a_number = (2..=INFINITY << 1 | 1).contains(&largest);
+    if is_a_number && !has_twin {
+        return f32::from_bits(largest.rotate_right(1));
     }
+    first_largest(floats)
 }
 
-/// The same, one by one: where there is a NaN, and where the largest comes with both signs.
+/// The same as [`largest`], one by one: where the largest comes with both signs, or is nothing, or where there is a NaN.
 #[cold]
+#[inline(never)]
 fn first_largest(floats: &[Word]) -> f32 {
     floats.iter().map(get).fold(0.0, |largest: f32, x| if largest.abs() < x.abs() { x } else { largest })
 }
@@ -102,7 +101,12 @@ fn first_largest(floats: &[Word]) -> f32 {
 #[inline(always)]
 pub(super) fn magnitude(floats: &[Word]) -> f32 {
     let largest = largest_bits(floats);
-    if largest > INFINITY { first_largest(floats).abs() } else { f32::from_bits(largest) }
+    if largest > INFINITY { magnitude_without_nan(floats) } else { f32::from_bits(largest) }
+}
+
+#[cold]
+fn magnitude_without_nan(floats: &[Word]) -> f32 {
+    floats.iter().map(|x| get(x).abs()).fold(0.0, f32::max)
 }
 
 /// The largest magnitude by C's `MAX(amax, fabsf(x))`, which forgets a NaN, and all before it, at the next element.

@@ -27,8 +27,8 @@ impl QuantStats {
     /// Of dense f32 `before` quantization and `after` it, 4 bytes each.
     pub fn of(before: &[u8], after: &[u8]) -> QuantStats {
         debug_assert_eq!(before.len(), after.len());
-        let [non_finite, overflow] = counts(before, after);
-        let (sum_squares, largest) = measure(before, after);
+        let (sum_squares, largest, is_finite) = measure(before, after);
+        let [non_finite, overflow] = if is_finite { [0; 2] } else { counts(before, after) };
         QuantStats { n: before.len() as u64 / 4, non_finite, overflow, sum_squares, largest: largest.into() }
     }
 }
@@ -43,34 +43,55 @@ impl AddAssign for QuantStats {
     }
 }
 
+per_cpu! {
+    /// Sum of the squares of the differences and the largest one, of those that are finite, and whether all are.
+    fn measure(before: &[u8], after: &[u8]) -> (f64, f32, bool) {
+        let mut sums = Sums::default();
+        let (before, before_rest) = before.as_chunks::<4>().0.as_chunks::<LANES>();
+        let (after, after_rest) = after.as_chunks::<4>().0.as_chunks::<LANES>();
+        for (before, after) in before.iter().zip(after) {
+            sums.add(before, after);
+        }
+        sums.add(before_rest, after_rest);
+        let largest = sums.largest.into_iter().fold(0, u32::max);
+        let worst = sums.worst.into_iter().fold(0, u32::max);
+        (sums.squares.iter().sum(), f32::from_bits(largest), worst < INFINITY)
+    }
+}
+
 /// Sums are kept in as many lanes, so that they do not wait for each other; they are added in order.
 const LANES: usize = 16;
+const INFINITY: u32 = 0x7f80_0000;
 
-per_cpu! {
-    fn measure(before: &[u8], after: &[u8]) -> (f64, f32) {
-        let mut sums = [0f64; LANES];
-        let mut largest = [0f32; LANES];
-        let chunks = before.chunks(LANES * 4).zip(after.chunks(LANES * 4));
-        for (before, after) in chunks {
-            let items = before.as_chunks::<4>().0.iter().zip(after.as_chunks::<4>().0);
-            for (lane, (before, after)) in items.enumerate() {
-                let (before, after) = (f32::from_le_bytes(*before), f32::from_le_bytes(*after));
-                let difference = (before - after).abs();
-                let difference = if difference.is_finite() { difference } else { 0.0 };
-                sums[lane] += f64::from(difference) * f64::from(difference);
-                largest[lane] = largest[lane].max(difference);
-            }
+#[derive(Default)]
+struct Sums {
+    squares: [f64; LANES],
+    /// Largest difference that is finite, as bits, which are ordered like magnitudes.
+    largest: [u32; LANES],
+    /// Largest difference, as bits: infinity's or more where one is not finite.
+    worst: [u32; LANES],
+}
+
+impl Sums {
+    /// At most [`LANES`] elements.
+    #[inline(always)]
+    fn add(&mut self, before: &[[u8; 4]], after: &[[u8; 4]]) {
+        for (lane, (before, after)) in before.iter().zip(after).enumerate() {
+            let bits = (f32::from_le_bytes(*before) - f32::from_le_bytes(*after)).abs().to_bits();
+            let finite = if bits < INFINITY { bits } else { 0 };
+            let difference = f64::from(f32::from_bits(finite));
+            self.squares[lane] += difference * difference;
+            self.largest[lane] = self.largest[lane].max(finite);
+            self.worst[lane] = self.worst[lane].max(bits);
         }
-        (sums.iter().sum(), largest.iter().copied().fold(0.0, f32::max))
     }
 }
 
 per_cpu! {
     /// Sources that are not finite, and finite ones that became so.
     fn counts(before: &[u8], after: &[u8]) -> [u64; 2] {
-        const EXPONENT: u32 = 0x7f80_0000;
         let mut found = [0u64; 2];
-        let is_bad = |item: &[u8; 4]| u64::from(u32::from_le_bytes(*item) & EXPONENT == EXPONENT);
+        let is_bad = |item: &[u8; 4]| u64::from(u32::from_le_bytes(*item) & INFINITY == INFINITY);
         for (before, after) in before.as_chunks::<4>().0.iter().zip(after.as_chunks::<4>().0) {
             let is_lost = is_bad(before);
             found[0] += is_lost;
