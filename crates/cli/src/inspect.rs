@@ -146,7 +146,7 @@ fn write_summary(path: &Path, opened: &Opened, found: &Inspection, out: &mut dyn
         let (known, nameless) = (originals.known.len() as u64, originals.nameless.len() as u64);
         let unknown = match nameless {
             0 => String::new(),
-            n => format!(", {} without a name of its own", plural(n, "weight")),
+            n => format!(", {} without a name of its own", plural(n, "tensor")),
         };
         writeln!(out, "names     {} had others before the export{unknown}", plural(known, "tensor"))?;
     }

@@ -41,7 +41,7 @@ pub struct Report {
     pub bytes: u64,
     /// Everything dropped, rounded, renamed or re-laid-out.
     pub losses: Vec<Loss>,
-    /// Weights that are written under names of an exporter, for nothing shows what they were called before.
+    /// Tensors that are written under names of an exporter, for nothing shows what they were called before.
     pub nameless: Vec<String>,
     /// What quantization did to each tensor, once it is done.
     pub quantized: Vec<Quantized>,
@@ -90,13 +90,13 @@ impl Quantized {
 }
 
 impl Report {
-    /// Leaves of the nameless weights those that are still there under their names, and notes them.
+    /// Leaves of the nameless tensors those that are still there under their names, and notes them.
     pub(crate) fn keep_nameless(&mut self, model: &Model) {
         let names: HashSet<&str> = model.tensors.iter().map(|tensor| &*tensor.name).collect();
         self.nameless.retain(|name| names.contains(&**name));
         let n = self.nameless.len();
         if n > 0 {
-            let (what, have) = if n == 1 { ("weight", "has") } else { ("weights", "have") };
+            let (what, have) = if n == 1 { ("tensor", "has") } else { ("tensors", "have") };
             let shown = listed(self.nameless.iter().cloned());
             self.notes.push(format!(
                 "{n} {what} {have} an exporter's name, for the graph does not show theirs: {shown}"

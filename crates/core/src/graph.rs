@@ -27,7 +27,7 @@ pub struct Graph {
     /// tensors. One tensor may have been several: tied weights are exported as one, and then all of its names are here.
     /// One that is not here is what its name says.
     pub origins: Vec<Origin>,
-    /// Weights whose names are the exporter's own and whose origin the document does not show.
+    /// Tensors of numbers whose names are the exporter's own and whose origin the document does not show.
     pub nameless: Vec<TensorIdx>,
 }
 

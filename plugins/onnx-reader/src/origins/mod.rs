@@ -28,7 +28,7 @@ use std::collections::{HashMap, HashSet};
 pub(crate) struct Origins {
     /// In the order of the tensors.
     pub(crate) known: Vec<Origin>,
-    /// Weights of which it shows nothing.
+    /// Tensors that an exporter named, of which it shows nothing.
     pub(crate) nameless: Vec<TensorIdx>,
 }
 
@@ -103,13 +103,18 @@ impl Origins {
         self.known.push(Origin { tensor: idx, name: name.into(), axes: axes.into() });
     }
 
-    /// A tensor whose name is an exporter's.
+    /// A tensor whose name is an exporter's. One of several numbers may be a parameter that the exporter reshaped or
+    /// packed, whatever takes it; what stands in a `Constant` node (`/…`) is the program's own.
     fn made(&mut self, candidate: &Candidate<'_>, said: &Said) {
         let claims = &said.claims[..];
         let is_one_way = claims.windows(2).all(|pair| pair[0].is_turned == pair[1].is_turned);
         match is_one_way && !claims.is_empty() && candidate.is_made {
             true => claims.iter().for_each(|claim| self.push(candidate.idx, &claim.name, claim.is_turned)),
-            false => self.nameless.extend(said.is_weight.then_some(candidate.idx)),
+            false => {
+                let is_several = candidate.found.shape.iter().any(|&extent| extent > 1);
+                let may_be = candidate.is_made && is_several && !candidate.name.starts_with('/');
+                self.nameless.extend((said.is_weight || may_be).then_some(candidate.idx));
+            }
         }
     }
 

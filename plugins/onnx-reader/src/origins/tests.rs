@@ -194,8 +194,8 @@ fn notes_say_what_a_module_is() {
     assert_eq!(made("MatMul", "transformers.pytorch_utils.Conv1D", ""), "val_1?");
     assert_eq!(made("Conv", "torch.nn.modules.conv.Conv2d", ""), "val_1?");
     // What takes it is no such operator.
-    assert_eq!(made("Gather", LINEAR, CALLED), "");
-    assert_eq!(made("Add", LINEAR, CALLED), "");
+    assert_eq!(made("Gather", LINEAR, CALLED), "val_1?");
+    assert_eq!(made("Add", LINEAR, CALLED), "val_1?");
 }
 
 #[test]
@@ -260,19 +260,22 @@ fn one_weight_of_two_modules_has_both_names() {
 }
 
 #[test]
-fn constants_that_are_no_weights_are_left_alone() {
+fn what_an_exporter_named_may_be_a_weight_unless_it_is_one_number_or_the_programs() {
     let found = Made::default()
         .tensor("val_1", &[1, 1, 4, 4])
-        .tensor("val_2", &[4])
-        .tensor("val_3", &[4, 4])
+        .tensor("val_2", &[1])
+        .tensor("val_3", &[])
+        .tensor("mine", &[4])
         .tensor("/rotary/Constant_output_0", &[1, 4])
         .node("/attn/Add", "Add", &["x", "val_1"])
         .node("/attn/MatMul", "MatMul", &["x", "y"])
         .node("/attn/Mul", "Mul", &["x", "val_2"])
-        .node("/attn/MatMul_1", "MatMul", &["val_3", "x"])
+        .node("/attn/Div", "Div", &["x", "val_3"])
+        .node("/attn/Norm", "InstanceNormalization", &["x", "mine", "onnx::Norm_1"])
+        .tensor("onnx::Norm_1", &[4])
         .node("/rotary/Cos", "Cos", &["/rotary/Constant_output_0"])
         .find();
-    assert_eq!(found, "");
+    assert_eq!(found, "val_1?, onnx::Norm_1?");
 }
 
 #[test]
@@ -284,7 +287,7 @@ fn a_module_that_is_called_again_is_no_other() {
             .node("/q/MatMul", "MatMul", &["x", "onnx::MatMul_1"])
             .node("/q_1/MatMul", "MatMul", inputs)
     };
-    assert_eq!(made(&["x", "onnx::MatMul_1"]).find(), "onnx::MatMul_1 = q.weight T");
+    assert_eq!(made(&["x", "onnx::MatMul_1"]).find(), "onnx::MatMul_1 = q.weight T, onnx::MatMul_2?");
     // A copy of it, or another module's: only a parameter tells.
     let two = || made(&["x", "onnx::MatMul_2"]);
     assert_eq!(two().find(), "onnx::MatMul_1 = q.weight T, onnx::MatMul_2?");
