@@ -27,6 +27,7 @@ mod config;
 mod host;
 mod importance;
 mod links;
+mod made;
 mod naming;
 mod pipeline;
 mod policy;

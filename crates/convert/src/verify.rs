@@ -13,7 +13,7 @@ use modelferry_core::model::{Model, TensorIdx};
 use modelferry_core::plugin::Carries;
 use modelferry_core::{Error, ErrorKind, Result};
 use modelferry_engine::{Comparison, TensorDiff, Tolerance, check_claims};
-use modelferry_transform::{Edits, Target, Ties};
+use modelferry_transform::{Edits, Keeps, Ties};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -283,10 +283,9 @@ fn strip_wrappers(cx: &Context<'_>, model: &Model, source: &mut Opened) -> Resul
     let (options, mut traces) = (PluginOptions::default(), Traces::default());
     let mut host =
         EngineHost { cx, inputs: &*source.inputs, options: &options, traces: &mut traces, links: None };
-    const KEEPING: Target = Target { ties: Carries::Yes, keeps_graph: true };
     let edits = Edits { ties: Ties::Keep, ..Edits::default() };
     // A checkpoint of several sets of weights is compared whole.
-    let stripped = modelferry_transform::apply(source.model.clone(), &edits, None, KEEPING, &mut host);
+    let stripped = modelferry_transform::apply(source.model.clone(), &edits, None, Keeps::ALL, &mut host);
     let Ok((stripped, _)) = stripped else { return Ok(false) };
     let is_better = n_known(&stripped) >= n_before && !stripped.tensors.is_empty();
     if is_better {

@@ -6,9 +6,9 @@ use crate::job::{ConfigFrom, Context, PluginOptions};
 use crate::open::{Opened, open};
 use modelferry_core::Result;
 use modelferry_core::loss::{Loss, LossKind};
-use modelferry_core::plugin::{Carries, ReaderInfo};
+use modelferry_core::plugin::ReaderInfo;
 use modelferry_engine::disk::DiskInputs;
-use modelferry_transform::{Edits, Target, Weights};
+use modelferry_transform::{Edits, Keeps, Weights};
 use std::path::Path;
 
 /// A model that gives values, and what reading it has shown.
@@ -37,9 +37,8 @@ pub(crate) fn giver(
     let mut traces = Traces { readers: vec![], ..traces };
     let mut losses = model.losses.clone();
     losses.retain(|loss| loss.kind == LossKind::Tensor);
-    const KEEPING: Target = Target { ties: Carries::Yes, keeps_graph: true };
     let mut host = EngineHost { cx, inputs: &*theirs, options, traces: &mut traces, links: None };
-    let (model, _) = modelferry_transform::apply(model, &Edits::default(), None, KEEPING, &mut host)
+    let (model, _) = modelferry_transform::apply(model, &Edits::default(), None, Keeps::ALL, &mut host)
         .map_err(|error| error.file(path.display()))?;
     let files = inputs.adopt(&theirs)?;
     let name = path.display().to_string();

@@ -222,6 +222,20 @@ pub trait Host {
     }
 }
 
+/// A host that answers nothing: for plugins that have nothing to ask, and for their tests.
+#[derive(Clone, Debug, Default)]
+pub struct SilentHost(pub Limits);
+
+impl Host for SilentHost {
+    fn limits(&self) -> &Limits {
+        &self.0
+    }
+
+    fn ask(&mut self, _: &Model, _: Query) -> Result<Answer> {
+        Err(Error::unsupported("nobody answers questions here"))
+    }
+}
+
 /// A question about payload.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]

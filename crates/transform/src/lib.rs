@@ -45,13 +45,18 @@ use modelferry_core::model::Model;
 use modelferry_core::plugin::{Carries, Host};
 use modelferry_core::{DType, Result};
 
-/// What a target can hold, as far as edits depend on it.
+/// What a target keeps of a model, as far as edits depend on it.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct Keeps {
     /// Two names for one storage.
     pub ties: Carries,
     /// The program that the model came with.
-    pub keeps_graph: bool,
+    pub graph: bool,
+}
+
+impl Keeps {
+    /// All of it, as where nothing is written.
+    pub const ALL: Keeps = Keeps { ties: Carries::Yes, graph: true };
 }
 
 /// Applies `edits` to `model`, for a target, whose tensors take the values of `weights`.
@@ -70,7 +75,7 @@ pub fn apply(
     mut model: Model,
     edits: &Edits,
     weights: Option<&mut Weights>,
-    target: Target,
+    keeps: Keeps,
     host: &mut dyn Host,
 ) -> Result<(Model, Vec<Loss>)> {
     let mut losses = vec![];
@@ -86,7 +91,7 @@ pub fn apply(
     names::rename(&mut model, edits, &mut losses)?;
     // What is quantized is not cast before: it is rounded once.
     let mut kept = dtype::kept(&model, edits)?;
-    if !target.keeps_graph || model.graph.is_none() {
+    if !keeps.graph || model.graph.is_none() {
         kept = codes::dequantize(&mut model, edits, kept, &mut losses)?;
     }
     let choices = quantize::plan(&model, &edits.quantize, &kept)?;
@@ -103,7 +108,7 @@ pub fn apply(
         let keep: Vec<bool> = (0..model.tensors.len()).map(|idx| gone.binary_search(&idx).is_err()).collect();
         retain(&mut model, &keep);
     }
-    ties::settle(&mut model, edits.ties, target.ties, host, &mut losses)?;
+    ties::settle(&mut model, edits.ties, keeps.ties, host, &mut losses)?;
     if model.graph.is_none() {
         graph::report(parts.into_iter().flatten(), edits, &mut losses);
     }

@@ -1,6 +1,6 @@
 //! Names and axes that tensors had before an exporter changed them.
 
-use modelferry_core::expr::{Dim, NodeId};
+use modelferry_core::expr::NodeId;
 use modelferry_core::graph::Origin;
 use modelferry_core::loss::{Loss, LossKind};
 use modelferry_core::model::{Model, Tensor, TensorIdx};
@@ -169,11 +169,11 @@ impl Names {
         if let Some(&node) = self.nodes.get(&key) {
             return Ok((dtype, shape, node));
         }
-        // Cannot overflow: the product of the whole shape is the tensor's number of elements.
-        let stride = |axis: u8| key.1[usize::from(axis) + 1..].iter().product::<u64>() as i64;
-        let dims: Vec<Dim> =
-            axes.iter().zip(&shape).map(|(&axis, &count)| Dim { count, stride: stride(axis) }).collect();
-        let node = model.nodes.view(data, 0, &dims)?;
+        let mut places = vec![0; axes.len()];
+        for (place, &axis) in (0..).zip(axes) {
+            places[usize::from(axis)] = place;
+        }
+        let node = model.nodes.transpose(data, &key.1, &places)?;
         self.nodes.insert(key, node);
         Ok((dtype, shape, node))
     }

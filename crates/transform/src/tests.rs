@@ -45,7 +45,7 @@ fn check(
     equal: Option<bool>,
 ) -> Result<(String, Vec<String>, Model)> {
     let mut host = NoHost { limits: Limits::default(), equal };
-    let (model, losses) = apply(model, edits, None, Target { ties, keeps_graph: true }, &mut host)?;
+    let (model, losses) = apply(model, edits, None, Keeps { ties, graph: true }, &mut host)?;
     model.validate(&Limits::default()).unwrap();
     let words: Vec<String> =
         model.tensors.iter().map(|tensor| format!("{}:{}", tensor.name, tensor.dtype)).collect();
@@ -480,7 +480,7 @@ fn quantized_under(names: &[&str]) -> Result<Vec<String>, String> {
     let quantize = quantize::Quantize { types, importance: Some(importance.into()), ..Default::default() };
     let edits = Edits { quantize, ..Edits::default() };
     let mut host = NoHost { limits: Limits::default(), equal: None };
-    let result = apply(model, &edits, None, Target { ties: Carries::Yes, keeps_graph: true }, &mut host);
+    let result = apply(model, &edits, None, Keeps::ALL, &mut host);
     let (model, losses) = result.map_err(|error| error.to_string())?;
     assert!(model.tensors.iter().all(|tensor| tensor.dtype == DType::Q4K));
     let fallbacks = losses.into_iter().filter(|loss| loss.kind == LossKind::Fallback);

@@ -14,7 +14,7 @@ use modelferry_core::limits::Limits;
 use modelferry_core::loss::LossKind;
 use modelferry_core::model::{List, Model, ModelView, Value, ValueType};
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Answer, Carries, Host, LayoutRequest, MetadataForm, Query, Shards, Writer};
+use modelferry_core::plugin::{Carries, LayoutRequest, MetadataForm, Shards, SilentHost, Writer};
 use modelferry_engine::{Source, read_items};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,19 +41,6 @@ pub(super) fn check(choices: &[u8]) -> Result<Reached, String> {
     Ok(reached)
 }
 
-/// A host for writers, which ask nothing yet.
-struct Silent(Limits);
-
-impl Host for Silent {
-    fn limits(&self) -> &Limits {
-        &self.0
-    }
-
-    fn ask(&mut self, _: &Model, _: Query) -> CoreResult<Answer> {
-        Err(Error::unsupported("nobody answers here"))
-    }
-}
-
 /// Whether it could be written; what was, comes back.
 fn there_and_back(
     writer: &dyn Writer,
@@ -67,7 +54,7 @@ fn there_and_back(
     let options = Options::resolve(info.options, &BTreeMap::new()).map_err(fault)?;
     let file_name = format!("out{}", info.extensions.last().copied().unwrap_or_default());
     let request = LayoutRequest { file_name: &file_name, weights: "", options: &options, shards };
-    let (layout, losses) = match writer.layout(&view, &request, &mut Silent(Limits::default())) {
+    let (layout, losses) = match writer.layout(&view, &request, &mut SilentHost::default()) {
         Ok(laid_out) => laid_out,
         Err(error) if error.kind() == ErrorKind::Target => return Ok(false),
         Err(error) => return Err(fault(error)),

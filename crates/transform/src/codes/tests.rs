@@ -1,21 +1,9 @@
 //! Tests of codes, by their expressions.
 
 use super::*;
-use crate::{Target, apply};
+use crate::{Keeps, apply};
 use modelferry_core::limits::Limits;
-use modelferry_core::plugin::{Answer, Carries, Host, Query};
-
-struct Silent(Limits);
-
-impl Host for Silent {
-    fn limits(&self) -> &Limits {
-        &self.0
-    }
-
-    fn ask(&mut self, _: &Model, _: Query) -> Result<Answer> {
-        Err(Error::unsupported("nothing to ask"))
-    }
-}
+use modelferry_core::plugin::{Carries, SilentHost};
 
 /// Codes `w` with scale `s` and zero points `z`, and a tensor that has nothing to do with them.
 fn model(tensors: &[(&str, DType, &[u64])], groups: Groups, operator: &'static str) -> Model {
@@ -33,8 +21,8 @@ fn model(tensors: &[(&str, DType, &[u64])], groups: Groups, operator: &'static s
 }
 
 fn edited(model: Model, edits: &Edits) -> Result<(Model, Vec<String>)> {
-    let target = Target { ties: Carries::No, keeps_graph: false };
-    let (model, losses) = apply(model, edits, None, target, &mut Silent(Limits::default()))?;
+    let keeps = Keeps { ties: Carries::No, graph: false };
+    let (model, losses) = apply(model, edits, None, keeps, &mut SilentHost::default())?;
     model.validate(&Limits::default()).unwrap();
     Ok((model, losses.iter().map(ToString::to_string).collect()))
 }

@@ -1,13 +1,11 @@
 //! Tests of weights that take the place of others, on models made in memory.
 
 use super::*;
-use crate::{Target, apply};
+use crate::{Keeps, apply};
 use modelferry_core::expr::{Dim, Op};
 use modelferry_core::graph::{Graph, Origin};
 use modelferry_core::limits::Limits;
-use modelferry_core::plugin::{Answer, Carries, Query};
-
-const TARGET: Target = Target { ties: Carries::Yes, keeps_graph: true };
+use modelferry_core::plugin::{Answer, Query};
 
 struct Answers(Limits, Option<bool>);
 
@@ -60,7 +58,7 @@ fn replaced(
 ) -> Result<(Model, Vec<String>, Vec<String>)> {
     let mut weights = Weights { model: other, files: 0, name: "other".to_owned(), taken: vec![] };
     let mut host = Answers(Limits::default(), equal);
-    let (model, losses) = apply(model, edits, Some(&mut weights), TARGET, &mut host)?;
+    let (model, losses) = apply(model, edits, Some(&mut weights), Keeps::ALL, &mut host)?;
     model.validate(&Limits::default()).unwrap();
     let losses = losses.iter().filter(|loss| loss.kind == LossKind::Unmatched).map(ToString::to_string);
     Ok((model, weights.taken, losses.collect()))

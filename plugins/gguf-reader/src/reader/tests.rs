@@ -1,22 +1,9 @@
 use super::*;
 use modelferry_core::DType;
 use modelferry_core::inputs::MemInputs;
-use modelferry_core::limits::Limits;
-use modelferry_core::plugin::{Answer, Query};
+use modelferry_core::plugin::SilentHost;
 use modelferry_wire::gguf::{NewEntry, write_header};
 use std::collections::BTreeMap;
-
-struct Silent(Limits);
-
-impl Host for Silent {
-    fn limits(&self) -> &Limits {
-        &self.0
-    }
-
-    fn ask(&mut self, _: &Model, _: Query) -> Result<Answer> {
-        Err(Error::unsupported("nothing is asked here"))
-    }
-}
 
 /// A file of these entries and f32 tensors of one element.
 fn file(entries: &[(&str, Value)], tensors: &[&str]) -> Vec<u8> {
@@ -41,7 +28,7 @@ fn part(no: u16, n_parts: u16, n_tensors: i32, more: &[(&str, Value)], tensors: 
 fn read(inputs: &MemInputs, shards: &str) -> Result<Model> {
     let given = BTreeMap::from([("shards".to_owned(), shards.to_owned())]);
     let options = Options::resolve(INFO.options, &given)?;
-    GgufReader.read(inputs, &options, &mut Silent(Limits::default()))
+    GgufReader.read(inputs, &options, &mut SilentHost::default())
 }
 
 fn keys(model: &Model) -> Vec<&str> {

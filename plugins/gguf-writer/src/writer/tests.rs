@@ -2,23 +2,10 @@ use super::*;
 use modelferry_core::DType;
 use modelferry_core::expr::Packing;
 use modelferry_core::inputs::FileId;
-use modelferry_core::limits::Limits;
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Answer, Query, Shards};
+use modelferry_core::plugin::{Shards, SilentHost};
 use modelferry_wire::gguf::QUANTIZATION_VERSION;
-
-struct Silent(Limits);
-
-impl Host for Silent {
-    fn limits(&self) -> &Limits {
-        &self.0
-    }
-
-    fn ask(&mut self, _: &Model, _: Query) -> Result<Answer> {
-        Err(Error::unsupported("nothing is asked here"))
-    }
-}
 
 /// A model of these tensors, their bytes one behind the other in a file, with this metadata.
 fn model(tensors: &[(&str, DType, &[u64])], metadata: &[(&str, Value)]) -> Model {
@@ -38,7 +25,7 @@ fn model(tensors: &[(&str, DType, &[u64])], metadata: &[(&str, Value)]) -> Model
 }
 
 fn lay_out(model: &Model, shards: Shards) -> Result<(Layout, Vec<Loss>)> {
-    let mut host = Silent(Limits::default());
+    let mut host = SilentHost::default();
     let view = ModelView::new(model, &host.0)?;
     let options = Options::default();
     let request = LayoutRequest { file_name: "m.gguf", weights: "", options: &options, shards };
@@ -133,7 +120,7 @@ fn an_edited_file_keeps_its_alignment_and_adds_nothing() {
     let blocks =
         model(&[("x", DType::Q8_0, &[1, 32])], &[(ALIGNMENT, Value::U32(8)), (SPLIT_COUNT, Value::U16(3))]);
     let relaid = |model: &Model| {
-        let mut host = Silent(Limits::default());
+        let mut host = SilentHost::default();
         GgufWriter.relayout(&ModelView::new(model, &host.0)?, "m.gguf", &mut host)
     };
     let layout = relaid(&blocks).unwrap();

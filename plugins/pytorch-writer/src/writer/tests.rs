@@ -1,27 +1,14 @@
 use super::*;
+use modelferry_core::DType;
 use modelferry_core::expr::Packing;
 use modelferry_core::layout::Piece;
 use modelferry_core::limits::Limits;
 use modelferry_core::model::Model;
 use modelferry_core::options::Options;
-use modelferry_core::plugin::{Answer, Query, Shards};
+use modelferry_core::plugin::{Shards, SilentHost};
 use modelferry_core::tree::{Global, Instance, Object, ObjectId, Tree};
-use modelferry_core::{DType, Error};
 use modelferry_wire::pickle::{self, Source};
 use std::collections::BTreeMap;
-
-/// A program that the writer asks nothing.
-struct Silent(Limits);
-
-impl Host for Silent {
-    fn limits(&self) -> &Limits {
-        &self.0
-    }
-
-    fn ask(&mut self, _: &Model, _: Query) -> Result<Answer> {
-        Err(Error::unsupported("nothing to ask"))
-    }
-}
 
 fn push(model: &mut Model, name: &str, dtype: DType, shape: &[u64]) -> usize {
     let n = shape.iter().product();
@@ -36,7 +23,7 @@ fn lay_out(model: &Model, foreign: &str, shards: Shards) -> Result<(Layout, Vec<
     let given = BTreeMap::from([("foreign-objects".to_owned(), foreign.to_owned())]);
     let options = Options::resolve(INFO.options, &given)?;
     let request = LayoutRequest { file_name: "t.pt", weights: "", options: &options, shards };
-    let (layout, losses) = PytorchWriter.layout(&view, &request, &mut Silent(limits.clone()))?;
+    let (layout, losses) = PytorchWriter.layout(&view, &request, &mut SilentHost(limits.clone()))?;
     layout.validate(&view)?;
     Ok((layout, losses))
 }
