@@ -67,6 +67,10 @@ impl Evidence {
         serde_json::from_str(&text).map(Evidence).map_err(|error| wrong(error.to_string()))
     }
 
+    pub(crate) fn get(&self, section: &str) -> Option<&Value> {
+        self.0.get(section)
+    }
+
     pub(crate) fn set(&mut self, section: &str, value: Value) {
         self.0.insert(section.to_owned(), value);
     }

@@ -78,7 +78,7 @@ const TASKS: [Task; 10] = [
     Task {
         name: "bench",
         usage: "[ROW…] [--pairs=N] [--json=FILE] [--quick] [--record] [--list]",
-        help: "measures against cp and the peers, in ratios; --quick: small files, speed not judged; --record: as evidence",
+        help: "measures against cp and the peers, in ratios; --quick: small files, speed not judged; --record: as evidence, of named rows in the place of theirs",
         run: bench::main,
     },
     Task {

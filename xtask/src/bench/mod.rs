@@ -45,16 +45,43 @@ pub(crate) fn main(flags: Flags) -> Result<u8, Stop> {
         fs::write(path, format!("{found:#}\n")).map_err(run::at(Path::new(path)))?;
     }
     if flags.has("--record") {
-        if wanted.is_quick || !wanted.names.is_empty() {
-            return Err(Stop::usage("--record takes every row, at full size".to_owned()));
+        if wanted.is_quick {
+            return Err(Stop::usage("--record takes rows at full size".to_owned()));
         }
         if tally.is_green() {
             let mut evidence = Evidence::load()?;
+            let found = match wanted.names.is_empty() {
+                true => found,
+                false => amended(evidence.get("bench"), &found)?,
+            };
             evidence.set("bench", found);
             evidence.save()?;
         }
     }
     Ok(tally.finish())
+}
+
+/// What was recorded, with the rows of `found` in the place of those of their names.
+///
+/// Errors: it was measured on another machine, or by another number of pairs; a row is in neither.
+fn amended(recorded: Option<&Value>, found: &Value) -> Result<Value, Stop> {
+    let recorded = recorded.ok_or_else(|| Stop::new("nothing is recorded yet: --record takes every row"))?;
+    for key in ["machine", "pairs"] {
+        if recorded[key] != found[key] {
+            let why = format!("recorded with {key} {}, and now it is {}", recorded[key], found[key]);
+            return Err(Stop::new(format!("{why}: --record takes every row")));
+        }
+    }
+    let named = |bench: &Value, name: &str| {
+        let rows = bench["rows"].as_array().into_iter().flatten();
+        rows.into_iter().find(|row| row["name"] == name).cloned()
+    };
+    let mut rows = vec![];
+    for row in rows::ROWS {
+        let measured = named(found, row.name).or_else(|| named(recorded, row.name));
+        rows.push(measured.ok_or_else(|| Stop::new(format!("{} was never measured", row.name)))?);
+    }
+    Ok(json!({"machine": found["machine"], "pairs": found["pairs"], "quick": false, "rows": rows}))
 }
 
 /// What to measure.
@@ -291,5 +318,26 @@ impl Bar {
             Bar::Faster(bar) => Some(1.0 / ratio >= bar),
             Bar::None => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_measured_again_take_the_place_of_theirs() {
+        let bench = |machine: &str, names: &[&str], median: f64| {
+            let rows: Vec<Value> = names.iter().map(|name| json!({"name": name, "median": median})).collect();
+            json!({"machine": machine, "pairs": 7, "quick": false, "rows": rows})
+        };
+        let all: Vec<&str> = rows::ROWS.iter().map(|row| row.name).collect();
+        let (before, again) = (bench("a", &all, 1.0), bench("a", &all[1..2], 2.0));
+        let merged = amended(Some(&before), &again).unwrap();
+        assert_eq!(merged["rows"].as_array().unwrap().len(), all.len());
+        assert_eq!([&merged["rows"][0]["median"], &merged["rows"][1]["median"]], [1.0, 2.0]);
+        assert!(amended(Some(&before), &bench("b", &all[..1], 2.0)).is_err());
+        assert!(amended(Some(&bench("a", &all[2..], 1.0)), &again).is_err());
+        assert!(amended(None, &again).is_err());
     }
 }
