@@ -4,7 +4,7 @@ use crate::config::Own;
 use crate::host::{EngineHost, Traces};
 use crate::job::{Context, Job};
 use crate::links::Links;
-use crate::open::{Opened, open_as};
+use crate::open::open_as;
 use crate::pick::Target;
 use crate::report::{Given, Quantized, Report};
 use crate::weights::{Giver, giver};
@@ -61,7 +61,8 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
 
     let head = report.clone();
     let mut made: Vec<Made<'_>> = vec![];
-    for ((preset, mut target), path) in presets.into_iter().zip(targets).zip(paths) {
+    let n_outputs = paths.len();
+    for (number, ((preset, mut target), path)) in (1..).zip(presets.into_iter().zip(targets).zip(paths)) {
         if target.in_folder {
             let extension = info.extensions.first().copied().unwrap_or_default();
             target.file_name =
@@ -69,7 +70,11 @@ pub fn convert(cx: &Context<'_>, job: &Job, report: &mut Report) -> Result<()> {
         }
         let output = if in_folder { path.join(&target.file_name) } else { path };
         let mut own = Report { output: output.display().to_string(), ..head.clone() };
-        let result = Made::of(cx, job, &opened, giver.as_ref(), &config, preset, target, n_files, &mut own);
+        // The last output takes the model itself: a copy of a million tensors costs time and memory.
+        let is_last = number == n_outputs;
+        let model = if is_last { std::mem::take(&mut opened.model) } else { opened.model.clone() };
+        let source = (model, &*opened.inputs);
+        let result = Made::of(cx, job, source, giver.as_ref(), &config, preset, target, n_files, &mut own);
         match job.several.is_empty() {
             true => *report = own,
             false => report.outputs.push(own),
@@ -172,7 +177,7 @@ impl<'a> Made<'a> {
     fn of(
         cx: &Context<'a>,
         job: &Job,
-        opened: &Opened,
+        (mut model, inputs): (Model, &DiskInputs),
         giver: Option<&Giver>,
         config: &Own<'_>,
         preset: Option<Preset>,
@@ -185,12 +190,9 @@ impl<'a> Made<'a> {
         let shards = target.shards.resolve(n_files);
         let mut edits = job.edits.clone();
         edits.quantize.preset = preset;
-        let mut model = opened.model.clone();
         report.losses.append(&mut model.losses);
         let mut traces = Traces::default();
-        let inputs = &opened.inputs;
-        let mut host =
-            EngineHost { cx, inputs: &**inputs, options: &job.options, traces: &mut traces, links: None };
+        let mut host = EngineHost { cx, inputs, options: &job.options, traces: &mut traces, links: None };
         let tensors = target.tensors();
         let keeps_graph = model.graph.as_ref().is_some_and(|graph| tensors.carries_graph(graph.dialect));
         let keeping = Keeping { ties: tensors.ties, keeps_graph };
@@ -223,8 +225,7 @@ impl<'a> Made<'a> {
         let request =
             LayoutRequest { file_name: &target.file_name, weights, options: &writer_options, shards };
         let links = Some(Links { inputs, output: &job.output, is_folder: target.is_folder() });
-        let mut host =
-            EngineHost { cx, inputs: &**inputs, options: &job.options, traces: &mut traces, links };
+        let mut host = EngineHost { cx, inputs, options: &job.options, traces: &mut traces, links };
         let result = target.writer.layout(&view, &request, &mut host);
         report.asked.append(&mut traces.asked);
         let (layout, losses) = result.map_err(|error| error.format(info.format))?;
