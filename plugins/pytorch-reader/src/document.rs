@@ -2,7 +2,7 @@
 //! would have made them.
 
 use crate::modules::{self, Taken};
-use crate::path::{Path, Paths};
+use crate::path::{Key, Path, Paths};
 use crate::tensors::{Added, Tensors, add_claims, moved};
 use modelferry_core::limits::Limits;
 use modelferry_core::loss::{Loss, LossKind};
@@ -10,7 +10,6 @@ use modelferry_core::model::{Model, TensorIdx};
 use modelferry_core::tree::{Object, ObjectId, Tree};
 use modelferry_core::{Error, Result};
 use modelferry_wire::torch::{Checkpoint, Data, Kind, tensor};
-use std::collections::HashSet;
 
 /// Adds the tensors of a checkpoint to the model and gives back its document, in which each stands once.
 ///
@@ -32,7 +31,7 @@ pub(crate) fn add(
         checkpoint: &mut checkpoint,
         tensors: Tensors::new(),
         limits,
-        seen: HashSet::new(),
+        seen: vec![],
         again: vec![],
         n_wanting: 0,
     };
@@ -65,7 +64,8 @@ struct Walk<'a> {
     checkpoint: &'a mut Checkpoint,
     tensors: Tensors,
     limits: &'a Limits,
-    seen: HashSet<ObjectId>,
+    /// Per object, whether it was looked into.
+    seen: Vec<bool>,
     /// Containers that were met again, under other names.
     again: Vec<(Path, Slot)>,
     /// Tensors that want a gradient and are no parameters.
@@ -85,6 +85,14 @@ impl Walk<'_> {
         self.checkpoint.tree.push(object).ok_or_else(|| Error::limit("too many objects"))
     }
 
+    /// Whether nobody has looked into an object before.
+    fn is_first_look(&mut self, id: ObjectId) -> bool {
+        if self.seen.len() <= id.idx() {
+            self.seen.resize(self.tree().len(), false);
+        }
+        !std::mem::replace(&mut self.seen[id.idx()], true)
+    }
+
     /// Names everything by the first path that leads to it.
     fn first(&mut self, root: ObjectId) -> Result<()> {
         let mut waiting = vec![(None, Slot { container: None, position: 0, id: root })];
@@ -95,16 +103,15 @@ impl Walk<'_> {
             if let Some(taken) = modules::kind(self.tree(), slot.id) {
                 self.take(path, slot.id, taken)?;
             }
-            let members = self.tree().members(slot.id);
-            if members.is_empty() {
+            if self.tree().values(slot.id).next().is_none() {
                 self.report_inside(path, slot.id)?;
                 continue;
             }
-            if !self.seen.insert(slot.id) {
+            if !self.is_first_look(slot.id) {
                 self.again.push((path, slot));
                 continue;
             }
-            self.put_members(path, slot.id, members, &mut waiting)?;
+            self.put_members(path, slot.id, &mut waiting)?;
         }
         Ok(())
     }
@@ -132,8 +139,7 @@ impl Walk<'_> {
             )?;
             let copy = self.push(self.tree()[slot.id].clone())?;
             self.replace(slot, copy);
-            let members = self.tree().members(copy);
-            self.put_members(path, copy, members, &mut waiting)?;
+            self.put_members(path, copy, &mut waiting)?;
         }
         Ok(())
     }
@@ -143,20 +149,23 @@ impl Walk<'_> {
         &mut self,
         path: Path,
         container: ObjectId,
-        members: Vec<(String, ObjectId)>,
         waiting: &mut Vec<(Path, Slot)>,
     ) -> Result<()> {
-        let keys = self.tree().mapping(container).unwrap_or_default();
-        let n_loose =
-            keys.iter().filter(|(key, _)| matches!(self.tree()[*key], Object::LooseText(_))).count();
+        let tree = &self.checkpoint.tree;
+        let entries = tree.mapping(container);
+        let keys = entries.unwrap_or_default().iter().map(|(key, _)| *key);
+        let n_loose = keys.filter(|key| matches!(tree[*key], Object::LooseText(_))).count();
         if n_loose > 0 {
             let detail = format!("{n_loose} of its keys hold half characters, which names show as \\udxxx");
-            self.model.losses.push(Loss::declared(LossKind::Tree, self.paths.shown(path), detail));
+            self.model.losses.push(Loss::declared(LossKind::Tree, self.paths.shown(path, tree), detail));
         }
-        for (position, (key, id)) in members.into_iter().enumerate().rev() {
+        let first = waiting.len();
+        for (position, id) in tree.values(container).enumerate() {
+            let key = entries.map_or(Key::At(position), |entries| Key::Of(entries[position].0));
             let slot = Slot { container: Some(container), position, id };
             waiting.push((self.paths.below(path, key)?, slot));
         }
+        waiting[first..].reverse();
         Ok(())
     }
 
@@ -171,7 +180,11 @@ impl Walk<'_> {
                 _ => "taken for what it holds",
             };
             let detail = format!("an object of {class}, {what}");
-            self.model.losses.push(Loss::declared(LossKind::Tree, self.paths.shown(path), detail));
+            self.model.losses.push(Loss::declared(
+                LossKind::Tree,
+                self.paths.shown(path, self.tree()),
+                detail,
+            ));
         }
         Ok(())
     }
@@ -189,11 +202,11 @@ impl Walk<'_> {
         if !matches!(self.tree()[inner], Object::Tensor(_) | Object::Instance(_)) {
             return Ok(false);
         }
-        let shown = |error: Error| error.tensor(self.paths.shown(path));
+        let shown = |error: Error| error.tensor(self.paths.shown(path, self.tree()));
         let spec = tensor(self.checkpoint, inner).map_err(shown)?;
         let name = || match path {
             None => Ok(self.alone.to_owned()),
-            path => self.paths.name(path, self.limits).map_err(shown),
+            path => self.paths.name(path, self.tree(), self.limits).map_err(shown),
         };
         if let Object::Tensor(first) = self.tree()[inner] {
             let name = name()?;
@@ -302,7 +315,7 @@ impl Walk<'_> {
         let (mut n, mut waiting) = (0u64, vec![id]);
         while let Some(id) = waiting.pop() {
             // Each object is looked into once, by whatever path it was met first.
-            if !self.seen.insert(id) {
+            if !self.is_first_look(id) {
                 continue;
             }
             match tensor(self.checkpoint, id) {
@@ -314,7 +327,11 @@ impl Walk<'_> {
         if n > 0 {
             let detail =
                 format!("an object of {} with {n} tensors in it, which are not taken", self.class(id));
-            self.model.losses.push(Loss::declared(LossKind::Tree, self.paths.shown(path), detail));
+            self.model.losses.push(Loss::declared(
+                LossKind::Tree,
+                self.paths.shown(path, self.tree()),
+                detail,
+            ));
         }
         Ok(())
     }
