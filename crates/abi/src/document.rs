@@ -4,27 +4,30 @@
 //! a JSON parser rounds beyond 2^53; floats are the text of their bits (`"0x7ff8000000000000"`), so NaN and -0 arrive.
 //! What is not UTF-8 is in a blob. Unknown fields are passed over: there are none that this version needs.
 
+mod tree;
+
+pub(crate) use tree::JsonTree;
+
 use crate::model::lasting;
 use crate::nodes::Blobs;
 use modelferry_core::codes::{Codes, Groups};
 use modelferry_core::expr::Blob;
 use modelferry_core::model::{List, Stated, Value, ValueType};
-use modelferry_core::tree::{Global, Instance, Making, Object, ObjectId, Tree};
 use modelferry_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// The document of a model.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Document {
+pub(crate) struct Document<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) ties: Vec<Vec<usize>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) metadata: Vec<(String, JsonValue)>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) config: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) tree: Option<JsonTree>,
+    #[serde(skip_serializing_if = "Option::is_none", borrow)]
+    pub(crate) tree: Option<JsonTree<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) graph: Option<JsonGraph>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -220,167 +223,6 @@ impl JsonValue {
                 let list = List::new(item_type, len, blob(blobs, idx)?);
                 Value::List(list.ok_or_else(|| wrong("a list is not as long as it says", len))?)
             }
-        })
-    }
-}
-
-/// Nested values: objects that name each other by position.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct JsonTree {
-    objects: Vec<JsonObject>,
-    root: Option<usize>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum JsonObject {
-    None,
-    Bool(bool),
-    Int(String),
-    /// A blob: two's complement, least significant byte first.
-    BigInt(u64),
-    Float(String),
-    Text(String),
-    /// A blob: WTF-8.
-    LooseText(u64),
-    /// A blob.
-    Bytes(u64),
-    List(Vec<usize>),
-    Tuple(Vec<usize>),
-    Set(Vec<usize>),
-    FrozenSet(Vec<usize>),
-    Dict(Vec<(usize, usize)>),
-    /// Module and name.
-    Global(String, String),
-    Instance(Box<JsonInstance>),
-    External(usize),
-    Tensor(usize),
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct JsonInstance {
-    /// Whether it is made without running its initializer.
-    is_new: bool,
-    callable: usize,
-    args: usize,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    kwargs: Option<usize>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    states: Vec<usize>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    items: Vec<usize>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    entries: Vec<(usize, usize)>,
-}
-
-fn positions(ids: &[ObjectId]) -> Vec<usize> {
-    ids.iter().map(|id| id.idx()).collect()
-}
-
-fn pairs(ids: &[(ObjectId, ObjectId)]) -> Vec<(usize, usize)> {
-    ids.iter().map(|(key, value)| (key.idx(), value.idx())).collect()
-}
-
-impl JsonTree {
-    pub(crate) fn of(tree: &Tree, blobs: &mut Blobs) -> Result<JsonTree> {
-        let objects = tree.iter().map(|(_, object)| JsonObject::of(object, blobs)).collect::<Result<_>>()?;
-        Ok(JsonTree { objects, root: tree.root().map(ObjectId::idx) })
-    }
-
-    pub(crate) fn tree(self, blobs: &[Blob]) -> Result<Tree> {
-        let mut tree = Tree::default();
-        let many = || Error::limit("too many objects");
-        // Objects may name later ones: each has its place before any is filled.
-        let ids: Vec<ObjectId> =
-            self.objects.iter().map(|_| tree.push(Object::None).ok_or_else(many)).collect::<Result<_>>()?;
-        for (id, object) in ids.iter().zip(self.objects) {
-            *tree.get_mut(*id) = object.object(&ids, blobs)?;
-        }
-        if let Some(root) = self.root {
-            tree.set_root(at(&ids, root)?);
-        }
-        Ok(tree)
-    }
-}
-
-fn at(ids: &[ObjectId], idx: usize) -> Result<ObjectId> {
-    ids.get(idx).copied().ok_or_else(|| wrong("an object that is not there", idx))
-}
-
-fn all(ids: &[ObjectId], positions: &[usize]) -> Result<Vec<ObjectId>> {
-    positions.iter().map(|&idx| at(ids, idx)).collect()
-}
-
-fn both(ids: &[ObjectId], positions: &[(usize, usize)]) -> Result<Vec<(ObjectId, ObjectId)>> {
-    positions.iter().map(|&(key, value)| Ok((at(ids, key)?, at(ids, value)?))).collect()
-}
-
-impl JsonObject {
-    fn of(object: &Object, blobs: &mut Blobs) -> Result<JsonObject> {
-        Ok(match object {
-            Object::None => JsonObject::None,
-            Object::Bool(value) => JsonObject::Bool(*value),
-            Object::Int(n) => JsonObject::Int(n.to_string()),
-            Object::BigInt(bytes) => JsonObject::BigInt(blobs.add((&**bytes).into())),
-            Object::Float(n) => JsonObject::Float(bits64(*n)),
-            Object::Text(text) => JsonObject::Text(text.to_string()),
-            Object::LooseText(bytes) => JsonObject::LooseText(blobs.add((&**bytes).into())),
-            Object::Bytes(bytes) => JsonObject::Bytes(blobs.add(bytes.clone())),
-            Object::List(ids) => JsonObject::List(positions(ids)),
-            Object::Tuple(ids) => JsonObject::Tuple(positions(ids)),
-            Object::Set(ids) => JsonObject::Set(positions(ids)),
-            Object::FrozenSet(ids) => JsonObject::FrozenSet(positions(ids)),
-            Object::Dict(entries) => JsonObject::Dict(pairs(entries)),
-            Object::Global(global) => JsonObject::Global(global.module.to_string(), global.name.to_string()),
-            Object::Instance(instance) => JsonObject::Instance(Box::new(JsonInstance {
-                is_new: instance.making == Making::New,
-                callable: instance.callable.idx(),
-                args: instance.args.idx(),
-                kwargs: instance.kwargs.map(ObjectId::idx),
-                states: positions(&instance.states),
-                items: positions(&instance.items),
-                entries: pairs(&instance.entries),
-            })),
-            Object::External(id) => JsonObject::External(id.idx()),
-            Object::Tensor(idx) => JsonObject::Tensor(*idx),
-            _ => {
-                return Err(Error::unsupported(
-                    "a nested value that this version of plugins cannot be given",
-                ));
-            }
-        })
-    }
-
-    fn object(self, ids: &[ObjectId], blobs: &[Blob]) -> Result<Object> {
-        let bytes = |idx: u64| blob(blobs, idx).map(|bytes| Box::<[u8]>::from(&*bytes));
-        Ok(match self {
-            JsonObject::None => Object::None,
-            JsonObject::Bool(value) => Object::Bool(value),
-            JsonObject::Int(text) => Object::Int(whole(&text)?),
-            JsonObject::BigInt(idx) => Object::BigInt(bytes(idx)?),
-            JsonObject::Float(text) => Object::Float(of_bits64(&text)?),
-            JsonObject::Text(text) => Object::Text(text.into()),
-            JsonObject::LooseText(idx) => Object::LooseText(bytes(idx)?),
-            JsonObject::Bytes(idx) => Object::Bytes(blob(blobs, idx)?),
-            JsonObject::List(items) => Object::List(all(ids, &items)?),
-            JsonObject::Tuple(items) => Object::Tuple(all(ids, &items)?.into()),
-            JsonObject::Set(items) => Object::Set(all(ids, &items)?),
-            JsonObject::FrozenSet(items) => Object::FrozenSet(all(ids, &items)?.into()),
-            JsonObject::Dict(entries) => Object::Dict(both(ids, &entries)?),
-            JsonObject::Global(module, name) => {
-                Object::Global(Box::new(Global { module: module.into(), name: name.into() }))
-            }
-            JsonObject::Instance(instance) => Object::Instance(Box::new(Instance {
-                making: if instance.is_new { Making::New } else { Making::Call },
-                callable: at(ids, instance.callable)?,
-                args: at(ids, instance.args)?,
-                kwargs: instance.kwargs.map(|idx| at(ids, idx)).transpose()?,
-                states: all(ids, &instance.states)?,
-                items: all(ids, &instance.items)?,
-                entries: both(ids, &instance.entries)?,
-            })),
-            JsonObject::External(idx) => Object::External(at(ids, idx)?),
-            JsonObject::Tensor(idx) => Object::Tensor(idx),
         })
     }
 }

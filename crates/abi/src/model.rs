@@ -36,7 +36,7 @@ struct Held {
 }
 
 /// Gives a model away: it is kept until the other side releases it. Its losses are not part of it; they are told.
-pub fn give(model: Model) -> Result<MfModel> {
+pub fn give(mut model: Model) -> Result<MfModel> {
     let mut blobs = Blobs::default();
     let roots = model.tensors.iter().map(|tensor| tensor.data);
     let roots = roots.chain(model.assets.iter().map(|asset| asset.data));
@@ -73,6 +73,8 @@ pub fn give(model: Model) -> Result<MfModel> {
     let binding = |place: &Binding| (Some(encoded.place(place.data)), false);
     let document = Document::of(&Described::of(&model), &binding, &mut blobs)?;
     let document = document.text()?;
+    // The other side makes its own of the document; nothing points at this one.
+    model.tree = None;
     let texts = blobs.texts();
     let held = Box::new(Held { model, encoded, tensors, assets, claims, blobs, texts, document });
     Ok(MfModel {
@@ -170,13 +172,13 @@ impl<'a> Described<'a> {
     }
 }
 
-impl Document {
+impl<'a> Document<'a> {
     /// `binding` gives the node of a place in the graph, and whether its tensor is untouched.
     pub(crate) fn of(
-        from: &Described<'_>,
+        from: &Described<'a>,
         binding: &dyn Fn(&Binding) -> (Option<u64>, bool),
         blobs: &mut Blobs,
-    ) -> Result<Document> {
+    ) -> Result<Document<'a>> {
         let mut document = Document {
             ties: from.ties.to_vec(),
             config: from.config.map(str::to_owned),
@@ -223,18 +225,20 @@ impl Document {
 
     /// # Safety
     ///
-    /// The text is what it says.
-    pub(crate) unsafe fn read(text: MfText) -> Result<Document> {
+    /// The text is what it says, for `'a`.
+    pub(crate) unsafe fn read(text: MfText) -> Result<Document<'a>> {
         // SAFETY: promised by the caller.
         let bytes = unsafe { raw::bytes(text) }?;
         if bytes.is_empty() {
             return Ok(Document::default());
         }
-        if !bytes.trim_ascii_start().starts_with(b"{") {
-            return Err(Error::plugin("a document that is not of the published schema").expected("an object"));
+        let wrong = || Error::plugin("a document that is not of the published schema");
+        // Looked at once, so that serde_json need not do so for every text in it.
+        let text = std::str::from_utf8(bytes).map_err(|error| wrong().source(error))?;
+        if !text.trim_ascii_start().starts_with('{') {
+            return Err(wrong().expected("an object"));
         }
-        serde_json::from_slice(bytes)
-            .map_err(|error| Error::plugin("a document that is not of the published schema").source(error))
+        serde_json::from_str(text).map_err(|error| wrong().source(error))
     }
 
     /// Moves what it says into the model whose tensors are there. `data` gives the expression of a place in a graph.

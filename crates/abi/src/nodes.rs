@@ -17,7 +17,11 @@ pub(crate) struct Blobs(Vec<Blob>);
 impl Blobs {
     pub(crate) fn add(&mut self, blob: Blob) -> u64 {
         self.0.push(blob);
-        self.0.len() as u64 - 1
+        self.len() - 1
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.0.len() as u64
     }
 
     pub(crate) fn texts(&self) -> Vec<MfText> {

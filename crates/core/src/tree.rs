@@ -131,6 +131,17 @@ impl std::ops::Index<ObjectId> for Tree {
 }
 
 impl Tree {
+    /// As many objects, all of them [`Object::None`]; `None` when there would be more than 2^32.
+    pub fn of_nones(n: usize) -> Option<Tree> {
+        u32::try_from(n).ok()?;
+        Some(Tree { objects: std::iter::repeat_with(|| Object::None).take(n).collect(), root: None })
+    }
+
+    /// The object at a position, if there is one.
+    pub fn id(&self, idx: usize) -> Option<ObjectId> {
+        (idx < self.len()).then_some(ObjectId(idx as u32))
+    }
+
     /// Adds an object; `None` when there are more than 2^32.
     pub fn push(&mut self, object: Object) -> Option<ObjectId> {
         let id = ObjectId(u32::try_from(self.objects.len()).ok()?);
