@@ -11,15 +11,15 @@ use crate::raw::{self, zeroed};
 use crate::report::{Told, caught, guard, report_of};
 use crate::types::*;
 use modelferry_core::codes::Codes;
-use modelferry_core::expr::{Blob, NodeId, SourceAccess};
+use modelferry_core::expr::{Arena, Blob, NodeId, Op, Packing, SourceAccess};
 use modelferry_core::graph::{Binding, Graph, Origin};
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
-use modelferry_core::model::{Asset, Check, Claim, FileDigest, Model, PayloadSource, Stated};
+use modelferry_core::model::{Check, Claim, FileDigest, Model, PayloadSource, Stated};
 use modelferry_core::tree::Part;
 use modelferry_core::{DType, Error, Result};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::c_void;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -38,7 +38,8 @@ struct Held {
 /// Gives a model away: it is kept until the other side releases it. Its losses are not part of it; they are told.
 pub fn give(mut model: Model) -> Result<MfModel> {
     let mut blobs = Blobs::default();
-    let roots = model.tensors.iter().map(|tensor| tensor.data);
+    let plain = Plain::new(&model);
+    let roots = model.tensors.iter().map(|tensor| tensor.data).filter(|id| plain.bytes(*id).is_none());
     let roots = roots.chain(model.assets.iter().map(|asset| asset.data));
     let roots = roots.chain(model.claims.iter().map(|claim| claim.node));
     let roots =
@@ -55,7 +56,7 @@ pub fn give(mut model: Model) -> Result<MfModel> {
             shape: tensor.shape.as_ptr(),
             rank: tensor.shape.len() as u64,
             byte_len: tensor.byte_len(),
-            data: node(tensor.data),
+            data: plain.bytes(tensor.data).unwrap_or_else(|| node(tensor.data)),
         }
     });
     let assets = model.assets.iter().map(|asset| MfAsset {
@@ -89,6 +90,42 @@ pub fn give(mut model: Model) -> Result<MfModel> {
         read_at: Some(read_at),
         owner: Box::into_raw(held).cast(),
     })
+}
+
+/// Which expressions are bytes of a file as they are, so that a tensor's data says all of them.
+struct Plain<'a> {
+    nodes: &'a Arena,
+    /// How many refer to each node. What several speak of stays a node: that it is the same one means something.
+    n_uses: Vec<u32>,
+}
+
+impl Plain<'_> {
+    fn new(model: &Model) -> Plain<'_> {
+        let nodes = &model.nodes;
+        let mut n_uses = vec![0u32; nodes.len()];
+        let mut used = |id: NodeId| n_uses[id.idx()] = n_uses[id.idx()].saturating_add(1);
+        nodes.iter().for_each(|(id, _)| nodes.children(id).for_each(&mut used));
+        model.tensors.iter().for_each(|tensor| used(tensor.data));
+        model.assets.iter().for_each(|asset| used(asset.data));
+        model.claims.iter().for_each(|claim| used(claim.node));
+        let places = model.graph.iter().flat_map(|graph| &graph.bindings);
+        places.for_each(|place| used(place.data));
+        Plain { nodes, n_uses }
+    }
+
+    /// Where the bytes of a tensor's expression are, if it is nothing else.
+    fn bytes(&self, id: NodeId) -> Option<MfData> {
+        let bytes = match self.nodes[id].op {
+            Op::Decode { of, packing } if packing == Packing::default() => of,
+            _ => id,
+        };
+        match self.nodes[bytes].op {
+            Op::Region { file, at } if self.n_uses[id.idx()] == 1 && self.n_uses[bytes.idx()] == 1 => {
+                Some(MfData { kind: MF_DATA_FILE, file: file.0, at })
+            }
+            _ => None,
+        }
+    }
 }
 
 unsafe extern "C" fn release(owner: *mut c_void) {
@@ -417,7 +454,7 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<
     // Before any of them is looked at.
     Limits::check("too many tensors", given.tensors.len, limits.tensors)?;
     Limits::check("too many expression nodes", given.nodes.len, limits.nodes)?;
-    let known: RefCell<HashMap<FileId, Option<u64>>> = RefCell::default();
+    let known: RefCell<BTreeMap<FileId, Option<u64>>> = RefCell::default();
     let file_len = |file: FileId| {
         let look = || {
             let is_there = file != FileId::FOLDER && !inputs.name(file).is_empty();
@@ -438,34 +475,29 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<
             new
         }))
     };
-    let mut decoder =
-        Decoder { arena: &mut model.nodes, file_len: &file_len, blobs: &blobs, source: &mut source };
+    let mut decoder = Decoder { model: &mut model, file_len: &file_len, blobs: &blobs, source: &mut source };
     // SAFETY: promised by the caller.
     let ids = unsafe { decoder.nodes(raw.nodes) }?;
     // SAFETY: promised by the caller.
-    let tensors: Vec<_> = unsafe { raw::items::<MfTensor>(raw.tensors) }?.collect();
-    let mut found = Vec::with_capacity(tensors.len());
-    for tensor in &tensors {
+    let tensors = unsafe { raw::items::<MfTensor>(raw.tensors) }?;
+    decoder.model.tensors.reserve(tensors.len());
+    // Bytes of a file, and items of them.
+    decoder.model.nodes.reserve(2 * tensors.len());
+    for tensor in tensors {
         // SAFETY: promised by the caller.
-        found.push(unsafe { decoder.tensor(tensor, &ids, limits) }?);
+        unsafe { decoder.tensor(&tensor, &ids, limits) }?;
     }
     // SAFETY: promised by the caller.
     for asset in unsafe { raw::items::<MfAsset>(raw.assets) }? {
         // SAFETY: promised by the caller.
-        let name = unsafe { raw::text(asset.name) }?.to_owned();
-        let data = decoder.bytes(&asset.data, asset.len, &ids).map_err(|error| error.file(&name))?;
-        let len = decoder.arena[data].n;
+        let name = unsafe { raw::text(asset.name) }?;
+        let data = decoder.bytes(&asset.data, asset.len, &ids).map_err(|error| error.file(name))?;
+        let len = decoder.model.nodes[data].n;
         if len != asset.len {
-            let error = Error::plugin("an asset is of another length than its bytes").file(&name);
+            let error = Error::plugin("an asset is of another length than its bytes").file(name);
             return Err(error.expected(len).found(asset.len));
         }
-        model.assets.push(Asset { name, data });
-    }
-    for (name, dtype, shape, data) in found {
-        model.push(name, dtype, shape, data)?;
-    }
-    for Asset { name, data } in std::mem::take(&mut model.assets) {
-        model.push_asset(name, data)?;
+        decoder.model.push_asset(name, data)?;
     }
     // SAFETY: promised by the caller.
     for claim in unsafe { raw::items::<MfClaim>(raw.claims) }? {
@@ -511,12 +543,7 @@ impl Decoder<'_> {
     /// # Safety
     ///
     /// Its name and its shape are what they say.
-    unsafe fn tensor(
-        &mut self,
-        tensor: &MfTensor,
-        ids: &[NodeId],
-        limits: &Limits,
-    ) -> Result<(String, DType, Vec<u64>, NodeId)> {
+    unsafe fn tensor(&mut self, tensor: &MfTensor, ids: &[NodeId], limits: &Limits) -> Result<()> {
         // Whether it is too long is said later, with its name. This only keeps us from looking for what cannot be there.
         Limits::check("a tensor's name is too long", tensor.name.len, limits.header_bytes)?;
         // SAFETY: promised by the caller.
@@ -531,7 +558,7 @@ impl Decoder<'_> {
             _ => self.packed(&tensor.data, dtype, &shape, ids),
         };
         let data = data.map_err(named)?;
-        Ok((name, dtype, shape, data))
+        self.model.push(name, dtype, shape, data).map(drop)
     }
 
     /// Elements that lie in bytes as they are.
@@ -542,7 +569,7 @@ impl Decoder<'_> {
             Error::plugin("a shape does not fit its type").found(format_args!("{shape:?} of {dtype}"))
         })?;
         let bytes = self.bytes(data, len, ids)?;
-        self.arena.decode(bytes, dtype, n_items, Default::default())
+        self.model.nodes.decode(bytes, dtype, n_items, Default::default())
     }
 
     fn bytes(&mut self, data: &MfData, len: u64, ids: &[NodeId]) -> Result<NodeId> {
@@ -551,7 +578,7 @@ impl Decoder<'_> {
             MF_DATA_NODE => node(ids, data.at),
             MF_DATA_MADE => {
                 let source = (self.source)(0)?;
-                self.arena.plugin(source, data.at, SourceAccess::Random { grain: 1 }, len)
+                self.model.nodes.plugin(source, data.at, SourceAccess::Random { grain: 1 }, len)
             }
             other => Err(Error::plugin("data of an unknown kind").found(other)),
         }
