@@ -150,7 +150,7 @@ fn check_ties(losses: &[Loss], wish: Ties) -> Result<()> {
 }
 
 /// Gives the tensors of a program that is not carried the names that they had before it was exported, unless they are to
-/// keep the program's. Returns what was changed, and the names of weights that it could not be told of.
+/// keep the program's. Returns what was changed, and the names of those of which the program shows nothing.
 fn original_names(
     model: &mut Model,
     wish: Names,

@@ -1,31 +1,14 @@
 use super::*;
 use modelferry_core::DType;
 use modelferry_core::inputs::MemInputs;
-use modelferry_core::limits::Limits;
+use modelferry_core::plugin::SilentHost;
 use modelferry_wire::onnx::messages::Entry;
 use modelferry_wire::onnx::{Message, Part, tensor_proto};
 use std::collections::BTreeMap;
 
-/// A host that is never asked.
-struct Nobody(Limits);
-
-impl Host for Nobody {
-    fn limits(&self) -> &Limits {
-        &self.0
-    }
-
-    fn ask(
-        &mut self,
-        _model: &Model,
-        _query: modelferry_core::plugin::Query,
-    ) -> Result<modelferry_core::plugin::Answer> {
-        Err(Error::plugin("nothing is to be asked"))
-    }
-}
-
 fn read(inputs: &MemInputs) -> Result<Model> {
     let options = Options::resolve(&[], &BTreeMap::new())?;
-    OnnxReader.read(inputs, &options, &mut Nobody(Limits::default()))
+    OnnxReader.read(inputs, &options, &mut SilentHost::default())
 }
 
 fn flat(message: Message) -> Vec<u8> {
