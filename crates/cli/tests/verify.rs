@@ -5,8 +5,14 @@
 
 use modelferry_cli::builtin;
 use modelferry_convert::verify::{CheckKind, Verification, verify};
-use modelferry_convert::{Context, PluginOptions, open};
-use modelferry_core::{ErrorKind, Result};
+use modelferry_convert::{Context, Job, PluginOptions, Report, convert, open};
+use modelferry_core::expr::Packing;
+use modelferry_core::inputs::Inputs;
+use modelferry_core::model::Model;
+use modelferry_core::options::Options;
+use modelferry_core::plugin::{Host, Place, Reader, ReaderInfo, Verdict};
+use modelferry_core::tree::{Object, Tree};
+use modelferry_core::{DType, ErrorKind, Result};
 use modelferry_engine::io::OsIo;
 use modelferry_engine::{Control, Settings};
 use std::fs;
@@ -97,4 +103,55 @@ fn every_flipped_bit_of_an_array_is_found() {
     }
     let _ = fs::remove_dir_all(&folder);
     assert!(kinds["checksum"] > 20 && kinds["payload"] > 20, "{kinds:?}");
+}
+
+/// Reads any file as a document that is one tensor, which is called after the file.
+struct Bare;
+
+impl Reader for Bare {
+    fn info(&self) -> &'static ReaderInfo {
+        &ReaderInfo {
+            format: "bare",
+            about: "one tensor",
+            extensions: &[".bare"],
+            magic: &[],
+            place: Place::File,
+            options: &[],
+        }
+    }
+
+    fn identify(&self, inputs: &dyn Inputs) -> Verdict {
+        if inputs.name(inputs.root()).ends_with(".bare") { Verdict::Name } else { Verdict::No }
+    }
+
+    fn read(&self, inputs: &dyn Inputs, _: &Options, _: &mut dyn Host) -> Result<Model> {
+        let mut model = Model::default();
+        let bytes = model.nodes.region(inputs.root(), 0, 4)?;
+        let data = model.nodes.decode(bytes, DType::F32, 1, Packing::default())?;
+        let name = inputs.name(inputs.root());
+        let tensor = model.push(name.trim_end_matches(".bare"), DType::F32, vec![1], data)?;
+        let mut tree = Tree::default();
+        let root = tree.push(Object::Tensor(tensor)).unwrap();
+        tree.set_root(root);
+        model.tree = Some(tree);
+        Ok(model)
+    }
+}
+
+/// Its name is the file's, which is another for the output.
+#[test]
+fn a_document_that_is_one_tensor_verifies_under_any_name() {
+    let folder = std::env::temp_dir().join(format!("modelferry-bare-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("in.bare"), 1f32.to_le_bytes()).unwrap();
+    let mut registry = builtin::registry();
+    registry.add_reader(Bare);
+    let (settings, control) = (Settings::default(), Control::new());
+    let cx = Context { registry: &registry, io: Arc::new(OsIo), settings: &settings, control: &control };
+    for output in ["other.pt", "other.safetensors"] {
+        let (input, output) = (folder.join("in.bare"), folder.join(output));
+        let job = Job { input, output, verify: true, ..Job::default() };
+        convert(&cx, &job, &mut Report::default()).unwrap();
+    }
+    fs::remove_dir_all(folder).unwrap();
 }

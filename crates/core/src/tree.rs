@@ -280,7 +280,7 @@ impl Tree {
             }
             Object::Global(global) => format!("{}.{}", global.module, global.name),
             Object::Instance(instance) => match self.encoded(instance) {
-                Some(text) => text.escape_default().to_string(),
+                Some(bytes) => bytes.escape_ascii().to_string(),
                 None => format!("object {}", id.idx()),
             },
             _ => format!("object {}", id.idx()),
@@ -288,11 +288,11 @@ impl Tree {
     }
 
     /// Bytes in a pickle that has no opcode for them: `_codecs.encode(text, "latin1")`.
-    fn encoded(&self, instance: &Instance) -> Option<&str> {
+    fn encoded(&self, instance: &Instance) -> Option<Vec<u8>> {
         let Object::Global(global) = &self[instance.callable] else { return None };
         let is_encode = &*global.module == "_codecs" && &*global.name == "encode";
         match self[*self.sequence(instance.args)?.first()?] {
-            Object::Text(ref text) if is_encode => Some(text),
+            Object::Text(ref text) if is_encode => text.chars().map(|c| u8::try_from(c).ok()).collect(),
             _ => None,
         }
     }
@@ -400,7 +400,7 @@ mod tests {
         let codec = tree.push(Object::Text("latin1".into())).unwrap();
         let args = tree.push(Object::Tuple([text, codec].into())).unwrap();
         let bytes = tree.push(Object::Instance(Box::new(Instance::new(callable, args)))).unwrap();
-        assert_eq!(tree.key_text(bytes), "w\\u{e9}");
+        assert_eq!(tree.key_text(bytes), "w\\xe9");
         let stranger = tree.push(Object::Instance(Box::new(Instance::new(text, args)))).unwrap();
         assert_eq!(tree.key_text(stranger), format!("object {}", stranger.idx()));
     }
