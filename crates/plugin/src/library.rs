@@ -109,8 +109,11 @@ pub fn open(path: &Path, id: &str) -> Result<Foreign> {
     let entry = manifest::entry(id);
     // SAFETY: the user has named the library, and trusts it. It is never closed: what it holds has no end.
     let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
-    let library =
-        library.map_err(|error| Error::plugin("the file cannot be loaded as a library").source(error))?;
+    let library = library.map_err(|error| {
+        // The loader's own words are what libloading's error has as its source.
+        let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+        Error::plugin(format!("the file cannot be loaded as a library: {why}"))
+    })?;
     let library = ManuallyDrop::new(library);
     // SAFETY: a symbol of this name is the entry of a plugin, whose type is fixed by its version.
     let symbol = unsafe { library.get::<MfEntry>(entry.as_bytes()) };

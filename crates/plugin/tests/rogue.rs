@@ -5,10 +5,13 @@
 
 mod support;
 
+use modelferry_convert::Job;
 use modelferry_core::ErrorKind::{self, *};
 use modelferry_core::registry::Registry;
+use modelferry_engine::Control;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use support::*;
 
 /// Misbehaviours of the reader that are named in C, and what becomes of them: a kind and some words, or nothing if no
@@ -314,6 +317,9 @@ fn build(name: &str) -> (PathBuf, PathBuf, Registry) {
     (to, library, registry)
 }
 
+/// Misbehaviours that have a test of their own.
+const ELSEWHERE: [&str; 3] = ["made_overrun", "made_cancelled", "read_cancelled"];
+
 /// A file that asks the reader for a misbehaviour.
 fn ask(folder: &Path, how: &str) -> PathBuf {
     let path = folder.join("in.rogue");
@@ -337,7 +343,7 @@ fn check_all_named(file: &str, cases: &[(&str, Option<(ErrorKind, &str)>)]) {
     let text = std::fs::read_to_string(folder().join("tests/c").join(file)).unwrap();
     let named: BTreeSet<&str> =
         text.split("IS(\"").skip(1).filter_map(|part| part.split('"').next()).collect();
-    let tried: BTreeSet<&str> = cases.iter().map(|(how, _)| *how).chain(["made_overrun"]).collect();
+    let tried: BTreeSet<&str> = cases.iter().map(|(how, _)| *how).chain(ELSEWHERE).collect();
     assert_eq!(named.difference(&tried).collect::<Vec<_>>(), Vec::<&&str>::new(), "{file}");
 }
 
@@ -370,6 +376,36 @@ fn models_that_are_none() {
     }
     let error = failure(convert(&registry, &ask(&folder, "verdict"), &output));
     assert_eq!(error.kind(), Unsupported, "a verdict that is not known is none: {error}");
+}
+
+/// The run that is cancelled while the plugin is at work.
+static CANCELLED: Mutex<Option<Arc<Control>>> = Mutex::new(None);
+
+extern "C" fn cancel() {
+    if let Some(control) = &*CANCELLED.lock().unwrap() {
+        control.cancel(2);
+    }
+}
+
+#[test]
+fn a_plugin_that_goes_on_after_cancel_changes_nothing() {
+    let (folder, library, registry) = build("rogue-cancel");
+    // SAFETY: the library is the one of the registry, and the function keeps a function that stays.
+    unsafe {
+        let library = std::mem::ManuallyDrop::new(libloading::Library::new(&library).unwrap());
+        library.get::<extern "C" fn(extern "C" fn())>(b"rogue_set_meanwhile").unwrap()(cancel);
+    }
+    for how in ["read_cancelled", "made_cancelled"] {
+        let control = Arc::new(Control::default());
+        *CANCELLED.lock().unwrap() = Some(Arc::clone(&control));
+        let output = folder.join("out.safetensors");
+        let job = Job { input: ask(&folder, how), output: output.clone(), ..Job::default() };
+        let error = failure(convert_under(&registry, &job, &control));
+        assert_eq!(error.kind(), Interrupted, "{how}: {error}");
+        assert!(!output.exists(), "{how}");
+        let [given, released, ..] = counts(&library);
+        assert_eq!(given, released, "{how}: a model is released once");
+    }
 }
 
 /// Has the writer misbehave in all of these ways.
@@ -420,6 +456,7 @@ fn the_sanitizer_finds_nothing_but_what_it_should() {
     sanitized("models_that_are_none");
     sanitized("layouts_that_are_none");
     sanitized("reports_that_are_none");
+    sanitized("a_plugin_that_goes_on_after_cancel_changes_nothing");
     let (passed, said) = run_sanitized("writing_past_a_buffer");
     assert!(!passed && said.contains("heap-buffer-overflow"), "the sanitizer does not watch: {said}");
 }

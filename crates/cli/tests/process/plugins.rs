@@ -140,7 +140,8 @@ fn a_library_that_is_none_is_refused_in_one_sentence() {
     let text = described_as("text", nothing);
     write(&text, "this is no library\n");
     rehash(&text);
-    refused(&dir, &text, "the file cannot be loaded as a library");
+    refused(&dir, &text, "the file cannot be loaded as a library: ");
+    assert!(!run(modelferry(["plugin", "manifest"]).arg(&text)).stderr.contains("dlopen failed"));
 }
 
 /// Makes a manifest speak of its library as it is now.

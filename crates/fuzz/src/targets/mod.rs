@@ -145,6 +145,23 @@ pub const TARGETS: &[Target] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// How many of 400 inputs of drawn choices are read.
+    pub(super) fn n_read(check: fn(&[u8]) -> Result<Reached, String>) -> usize {
+        let is_read = |seed: &u64| {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let mut next = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                (state >> 32) as u8
+            };
+            let choices: Vec<u8> = (0..200).map(|_| next()).collect();
+            check(&choices).unwrap() == Reached::Read
+        };
+        (0..400).filter(is_read).count()
+    }
+
     use crate::corpus;
 
     #[test]

@@ -349,18 +349,7 @@ mod tests {
 
     #[test]
     fn most_choices_get_past_the_start() {
-        let mut n_read = 0;
-        for seed in 0..400u64 {
-            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-            let mut next = || {
-                state ^= state << 13;
-                state ^= state >> 7;
-                state ^= state << 17;
-                (state >> 32) as u8
-            };
-            let choices: Vec<u8> = (0..200).map(|_| next()).collect();
-            n_read += u32::from(check(&choices).unwrap() == Reached::Read);
-        }
+        let n_read = crate::targets::tests::n_read(check);
         assert!(n_read > 20, "{n_read}");
     }
 }

@@ -7,6 +7,14 @@
 
 uint64_t rogue_counts[6];
 
+void (*rogue_meanwhile)(void);
+
+/* For the test: what is to happen while the plugin is at work. */
+void rogue_set_meanwhile(void (*happens)(void));
+void rogue_set_meanwhile(void (*happens)(void)) {
+    rogue_meanwhile = happens;
+}
+
 /* For the test: how many of each there were. */
 const uint64_t *rogue_counted(void);
 const uint64_t *rogue_counted(void) {

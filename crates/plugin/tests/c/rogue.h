@@ -8,5 +8,8 @@
  * released, reports given, reports released. */
 extern uint64_t rogue_counts[6];
 
+/* What the test wants to happen while the plugin is at work. */
+extern void (*rogue_meanwhile)(void);
+
 extern const struct MfReader rogue_reader;
 extern const struct MfWriter rogue_writer;

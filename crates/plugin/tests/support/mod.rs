@@ -97,8 +97,13 @@ pub(crate) fn convert(registry: &Registry, input: &Path, output: &Path) -> Resul
 
 /// Converts in any manner.
 pub(crate) fn convert_as(registry: &Registry, job: &Job) -> Result<Report> {
-    let (settings, control) = (Settings::default(), Control::default());
-    let cx = Context { registry, io: Arc::new(OsIo), settings: &settings, control: &control };
+    convert_under(registry, job, &Control::default())
+}
+
+/// Converts in a run that can be cancelled.
+pub(crate) fn convert_under(registry: &Registry, job: &Job, control: &Control) -> Result<Report> {
+    let settings = Settings::default();
+    let cx = Context { registry, io: Arc::new(OsIo), settings: &settings, control };
     let mut report = Report::default();
     modelferry_convert::convert(&cx, job, &mut report).map(|()| report)
 }
