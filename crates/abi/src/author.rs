@@ -247,7 +247,7 @@ unsafe fn laid_out(
     // SAFETY: promised by the caller.
     let (writer, call, model) =
         unsafe { (own::<dyn Writer>(owner)?, Called::new(call)?, view::seen(&raw::sized(model)?)?) };
-    let view = ModelView::new(&model, call.limits())?;
+    let view = ModelView::of_validated(&model);
     let (found, losses) = lay_out(writer, &view, &mut CalledHost::new(&call))?;
     // SAFETY: promised by the caller.
     unsafe { tell_losses(call.report(), &losses) };

@@ -32,7 +32,8 @@ struct Held {
 
 /// Gives a layout away: it is kept until the other side releases it.
 pub fn give(layout: Layout) -> Result<MfLayout> {
-    let (mut files, mut pieces, mut blobs) = (vec![], vec![], vec![]);
+    let n_pieces = layout.files.iter().map(|file| file.pieces.len()).sum();
+    let (mut files, mut pieces, mut blobs) = (vec![], Vec::with_capacity(n_pieces), vec![]);
     for file in &layout.files {
         let (first_piece, n_pieces) = (pieces.len() as u64, file.pieces.len() as u64);
         files.push(MfOutFile { path: MfText::of(&file.path), first_piece, n_pieces });
@@ -154,18 +155,20 @@ pub unsafe fn take(given: MfLayout) -> Result<Layout> {
 unsafe fn copied(given: &MfLayout) -> Result<Layout> {
     // SAFETY: promised by the caller.
     let blobs = unsafe { blobs(given.blobs) }?;
-    // SAFETY: promised by the caller.
-    let pieces: Vec<MfPiece> = unsafe { raw::items::<MfPiece>(given.pieces) }?.collect();
     let mut layout = Layout { root: position(given.root), ..Layout::default() };
     // SAFETY: promised by the caller.
     for file in unsafe { raw::items::<MfOutFile>(given.files) }? {
         // SAFETY: promised by the caller.
         let path = unsafe { raw::text(file.path) }?;
-        let end = file.first_piece.checked_add(file.n_pieces).map(position);
-        let own = end.and_then(|end| pieces.get(position(file.first_piece)..end));
+        let own = raw::part(given.pieces, file.first_piece, file.n_pieces);
         let own = own.ok_or_else(|| Error::plugin("a file has pieces that are not there").file(path))?;
-        let own: Result<Vec<Piece>> = own.iter().map(|piece| to_piece(piece, &blobs)).collect();
-        layout.push_file(path, own.map_err(|error| error.file(path))?);
+        // SAFETY: promised by the caller.
+        let own = unsafe { raw::items::<MfPiece>(own) }?;
+        let mut pieces = Vec::with_capacity(own.len());
+        for piece in own {
+            pieces.push(to_piece(&piece, &blobs).map_err(|error| error.file(path))?);
+        }
+        layout.push_file(path, pieces);
     }
     // SAFETY: promised by the caller.
     for digest in unsafe { raw::items::<MfDigest>(given.digests) }? {

@@ -8,6 +8,7 @@ use modelferry_core::expr::{
     VarintSign,
 };
 use modelferry_core::inputs::FileId;
+use modelferry_core::model::Model;
 use modelferry_core::{DType, Error, Result};
 
 /// Bytes that nodes and the document name by position.
@@ -35,14 +36,14 @@ pub(crate) struct Encoded {
     pub(crate) nodes: Vec<MfNode>,
     /// The numbers of all nodes, one node's after the other's.
     lists: Vec<u64>,
-    /// For each node of the arena its place among `nodes`.
-    places: Vec<Option<u64>>,
+    /// For each node of the arena its place among `nodes`; `MF_NONE` for one that does not cross.
+    places: Vec<u64>,
 }
 
 impl Encoded {
     /// Where a node of the arena has gone.
     pub(crate) fn place(&self, id: NodeId) -> u64 {
-        self.places.get(id.idx()).copied().flatten().unwrap_or(MF_NONE)
+        self.places.get(id.idx()).copied().unwrap_or(MF_NONE)
     }
 }
 
@@ -57,19 +58,24 @@ pub(crate) fn encode(
     // Children come before parents: one pass from the end finds all that is needed.
     for (id, _) in arena.iter().rev() {
         if is_wanted[id.idx()] {
-            arena.children(id).into_iter().for_each(|child| is_wanted[child.idx()] = true);
+            arena.children(id).for_each(|child| is_wanted[child.idx()] = true);
         }
     }
-    let mut found = Encoded { places: vec![None; arena.len()], ..Encoded::default() };
+    let n_wanted = is_wanted.iter().filter(|is_wanted| **is_wanted).count();
+    let mut found = Encoded {
+        nodes: Vec::with_capacity(n_wanted),
+        places: vec![MF_NONE; arena.len()],
+        ..Encoded::default()
+    };
     // A node's first number and how many it has: the list moves while it grows.
-    let mut spans = vec![];
+    let mut spans = Vec::with_capacity(n_wanted);
     for (id, node) in arena.iter().filter(|(id, _)| is_wanted[id.idx()]) {
         let start = found.lists.len();
         let (dtype, block_elements, block_bytes) = of_dtype(node.dtype);
         let mut raw = MfNode { dtype, block_elements, block_bytes, n: node.n, of: MF_NONE, ..zeroed() };
         encode_op(&node.op, &mut raw, &mut found, blobs)?;
         spans.push(start..found.lists.len());
-        found.places[id.idx()] = Some(found.nodes.len() as u64);
+        found.places[id.idx()] = found.nodes.len() as u64;
         found.nodes.push(raw);
     }
     for (raw, span) in found.nodes.iter_mut().zip(spans) {
@@ -105,7 +111,7 @@ fn encode_op(op: &Op, raw: &mut MfNode, found: &mut Encoded, blobs: &mut Blobs) 
             (raw.op, raw.p) = (MF_OP_ASSEMBLE, shape.len() as u64);
             found.lists.extend(shape);
             for part in pieces {
-                found.lists.push(found.places[part.node.idx()].unwrap_or(MF_NONE));
+                found.lists.push(found.place(part.node));
                 found.lists.extend(part.lo.iter().chain(&part.extent));
             }
         }
@@ -116,7 +122,7 @@ fn encode_op(op: &Op, raw: &mut MfNode, found: &mut Encoded, blobs: &mut Blobs) 
         Op::Map { f, args } => {
             raw.op = MF_OP_MAP;
             (raw.p, raw.q) = of_function(*f);
-            found.lists.extend(args.ids().iter().map(|id| found.places[id.idx()].unwrap_or(MF_NONE)));
+            found.lists.extend(args.ids().iter().map(|id| found.places[id.idx()]));
         }
         Op::Block { f: BlockFn::Dequantize, of, row, weights: None } => {
             (raw.op, raw.of, raw.p) = (MF_OP_DEQUANTIZE, found.place(*of), *row);
@@ -182,7 +188,7 @@ pub(crate) fn dtype(number: u32, elements: u16, bytes: u16) -> Result<DType> {
 
 /// What nodes are made into, and what they speak of.
 pub(crate) struct Decoder<'a> {
-    pub(crate) arena: &'a mut Arena,
+    pub(crate) model: &'a mut Model,
     /// Length of a file; `None` for one that is not there.
     pub(crate) file_len: &'a dyn Fn(FileId) -> Option<u64>,
     pub(crate) blobs: &'a [Blob],
@@ -200,6 +206,7 @@ impl Decoder<'_> {
         // SAFETY: promised by the caller.
         let nodes = unsafe { raw::items::<MfNode>(nodes) }?;
         let mut ids = Vec::with_capacity(nodes.len());
+        self.model.nodes.reserve(nodes.len());
         for (idx, node) in nodes.enumerate() {
             // SAFETY: promised by the caller.
             let list = unsafe { raw::numbers(node.list, node.list_len) }?;
@@ -224,14 +231,16 @@ impl Decoder<'_> {
             }
             MF_OP_INLINE => {
                 let blob = usize::try_from(node.p).ok().and_then(|idx| self.blobs.get(idx));
-                self.arena.inline(blob.cloned().ok_or_else(|| Error::plugin("a blob that is not there"))?)?
+                self.model
+                    .nodes
+                    .inline(blob.cloned().ok_or_else(|| Error::plugin("a blob that is not there"))?)?
             }
-            MF_OP_INFLATE => self.arena.inflate(earlier(node.of)?, Codec::Deflate, node.n)?,
+            MF_OP_INFLATE => self.model.nodes.inflate(earlier(node.of)?, Codec::Deflate, node.n)?,
             MF_OP_VARINTS => {
                 let sign =
                     if node.flags & MF_FLAG_ZIGZAG != 0 { VarintSign::ZigZag } else { VarintSign::Plain };
                 let tag = Some(node.p).filter(|tag| *tag != MF_NONE);
-                self.arena.varints(earlier(node.of)?, node.n, items?, tag, sign)?
+                self.model.nodes.varints(earlier(node.of)?, node.n, items?, tag, sign)?
             }
             MF_OP_MADE => {
                 let access = match *list {
@@ -239,9 +248,11 @@ impl Decoder<'_> {
                     _ => SourceAccess::Sequential,
                 };
                 let source = (self.source)(node.q)?;
-                self.arena.plugin(source, node.p, access, node.n)?
+                self.model.nodes.plugin(source, node.p, access, node.n)?
             }
-            MF_OP_DECODE => self.arena.decode(earlier(node.of)?, items?, node.n, to_packing(node.flags)?)?,
+            MF_OP_DECODE => {
+                self.model.nodes.decode(earlier(node.of)?, items?, node.n, to_packing(node.flags)?)?
+            }
             MF_OP_VIEW => {
                 let (pairs, rest) = list.as_chunks::<2>();
                 if !rest.is_empty() {
@@ -249,13 +260,13 @@ impl Decoder<'_> {
                 }
                 let dim = |&[count, stride]: &[u64; 2]| Dim { count, stride: stride.cast_signed() };
                 let dims: Vec<Dim> = pairs.iter().map(dim).collect();
-                self.arena.view(earlier(node.of)?, node.p, &dims)?
+                self.model.nodes.view(earlier(node.of)?, node.p, &dims)?
             }
             MF_OP_ASSEMBLE => {
                 let (shape, pieces) = parts(node.p, list, &earlier)?;
-                self.arena.assemble(&shape, pieces)?
+                self.model.nodes.assemble(&shape, pieces)?
             }
-            MF_OP_GATHER => self.arena.gather(earlier(node.of)?, node.p, list)?,
+            MF_OP_GATHER => self.model.nodes.gather(earlier(node.of)?, node.p, list)?,
             MF_OP_MAP => {
                 let f = to_function(node.p, node.q)
                     .ok_or_else(|| Error::unsupported("a function that is not known here").found(node.p))?;
@@ -263,16 +274,16 @@ impl Decoder<'_> {
                 if args.is_empty() {
                     return Err(Error::plugin("a function without arguments"));
                 }
-                self.arena.map(f, &args, items?)?
+                self.model.nodes.map(f, &args, items?)?
             }
             MF_OP_DEQUANTIZE => {
-                self.arena.block(BlockFn::Dequantize, earlier(node.of)?, DType::F32, node.p, None)?
+                self.model.nodes.block(BlockFn::Dequantize, earlier(node.of)?, DType::F32, node.p, None)?
             }
             other => return Err(Error::unsupported("an operation that is not known here").found(other)),
         };
-        if self.arena[id].n != node.n {
+        if self.model.nodes[id].n != node.n {
             return Err(Error::plugin("a node holds another number of items than it says")
-                .expected(self.arena[id].n)
+                .expected(self.model.nodes[id].n)
                 .found(node.n));
         }
         Ok(id)
@@ -289,7 +300,7 @@ impl Decoder<'_> {
                 .expected(format_args!("at most {file_len}"))
                 .found(format_args!("{len} bytes from {at} on")));
         }
-        self.arena.region(file, at, len)
+        self.model.nodes.region(file, at, len)
     }
 }
 

@@ -157,6 +157,14 @@ pub unsafe fn items<'a, T: Plain + 'a>(
     }))
 }
 
+/// `n` elements of an array from `first` on; `None` where it has not so many.
+pub fn part(slice: MfSlice, first: u64, n: u64) -> Option<MfSlice> {
+    first.checked_add(n).filter(|end| *end <= slice.len)?;
+    let skipped = usize::try_from(first.checked_mul(slice.stride)?).ok()?;
+    // Whoever looks at the part sees to it that it is one of something.
+    Some(MfSlice { ptr: slice.ptr.cast::<u8>().wrapping_add(skipped).cast(), len: n, ..slice })
+}
+
 /// Some numbers.
 ///
 /// # Safety
@@ -252,6 +260,9 @@ mod tests {
         // SAFETY: within the array.
         let longer: Vec<u64> = unsafe { items::<u64>(slice(16, 2)) }.unwrap().collect();
         assert_eq!(longer, [1, 3]);
+        let last = part(slice(16, 2), 1, 1).unwrap();
+        assert_eq!(nodes(last).unwrap(), [(3, 4)]);
+        assert!(part(slice(16, 2), 1, 2).is_none() && part(slice(16, 2), u64::MAX, 1).is_none());
         assert!(nodes(slice(0, 1)).is_err());
         assert!(nodes(slice(u64::MAX, 2)).is_err());
         assert!(nodes(MfSlice { ptr: ptr::null(), len: 1, stride: 8 }).is_err());

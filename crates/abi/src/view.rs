@@ -28,10 +28,12 @@ impl<'a> Shown<'a> {
     /// Describes a view.
     pub fn new(view: ModelView<'a>) -> Result<Shown<'a>> {
         let mut blobs = Blobs::default();
-        let data = |idx: usize| match (view.verbatim(idx), view.source_file(idx)) {
-            (Some((file, at)), _) => MfData { kind: MF_DATA_FILE, file: file.0, at },
-            (None, Some(file)) => MfData { kind: MF_DATA_UNSEEN, file: file.0, at: MF_NONE },
-            (None, None) => MfData { kind: MF_DATA_UNSEEN, file: MF_NO_FILE, at: MF_NONE },
+        let data = |idx: usize| match view.verbatim(idx) {
+            Some((file, at)) => MfData { kind: MF_DATA_FILE, file: file.0, at },
+            None => {
+                let file = view.source_file(idx).map_or(MF_NO_FILE, |file| file.0);
+                MfData { kind: MF_DATA_UNSEEN, file, at: MF_NONE }
+            }
         };
         let tensors = view.tensors().enumerate().map(|(idx, tensor)| {
             let (dtype, block_elements, block_bytes) = of_dtype(tensor.dtype());
@@ -100,7 +102,11 @@ pub unsafe fn seen(given: &MfModel) -> Result<Model> {
     // SAFETY: promised by the caller.
     let blobs = unsafe { blobs(given.blobs) }?;
     // SAFETY: promised by the caller.
-    for tensor in unsafe { raw::items::<MfTensor>(given.tensors) }? {
+    let tensors = unsafe { raw::items::<MfTensor>(given.tensors) }?;
+    model.tensors.reserve(tensors.len());
+    // Bytes, staged or not, and items of them.
+    model.nodes.reserve(2 * tensors.len());
+    for tensor in tensors {
         // SAFETY: promised by the caller.
         let (name, shape) =
             unsafe { (raw::text(tensor.name)?.to_owned(), raw::numbers(tensor.shape, tensor.rank)?) };

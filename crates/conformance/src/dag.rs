@@ -180,14 +180,14 @@ impl Maker {
         let made = step(self);
         for (id, _) in self.model.nodes.iter().skip(self.depths.len()) {
             let children = self.model.nodes.children(id);
-            let deepest = children.into_iter().map(|child| self.depths[child.idx()]).max();
+            let deepest = children.map(|child| self.depths[child.idx()]).max();
             self.depths.push(deepest.unwrap_or(0) + 1);
             let computes = match self.model.nodes[id].op {
                 Op::Map { f, .. } => !matches!(f, ScalarFn::Cast | ScalarFn::Neg | ScalarFn::Conj),
                 Op::Reduce { .. } | Op::Block { f: BlockFn::Dequantize, .. } => true,
                 _ => false,
             };
-            if computes || self.model.nodes.children(id).iter().any(|child| self.any_nan.contains(child)) {
+            if computes || self.model.nodes.children(id).any(|child| self.any_nan.contains(&child)) {
                 self.any_nan.insert(id);
             }
         }

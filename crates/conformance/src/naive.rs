@@ -110,7 +110,7 @@ impl<'a> Naive<'a> {
         let mut left = vec![root];
         while let Some(id) = left.pop() {
             let children = self.model.nodes.children(id);
-            left.extend(children.into_iter().filter(|&child| wanted.insert(child)));
+            left.extend(children.filter(|&child| wanted.insert(child)));
         }
         for id in wanted {
             if !self.made.contains_key(&id) {

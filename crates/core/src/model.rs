@@ -311,6 +311,11 @@ impl<'a> ModelView<'a> {
         Ok(ModelView { model, is_weights: false })
     }
 
+    /// The same of a model that was validated where it comes from: on the other side of the boundary of plugins.
+    pub fn of_validated(model: &'a Model) -> ModelView<'a> {
+        ModelView { model, is_weights: false }
+    }
+
     /// The same as the writer of a folder's weights sees it: config and files are written beside them, by another.
     pub fn weights(self) -> ModelView<'a> {
         ModelView { is_weights: true, ..self }
@@ -399,7 +404,7 @@ impl<'a> ModelView<'a> {
             if let Op::Region { file, .. } = self.model.nodes[id].op {
                 return Some(file);
             }
-            id = self.model.nodes.children(id).first().copied()?;
+            id = self.model.nodes.children(id).next()?;
         }
     }
 }

@@ -33,12 +33,13 @@ fn rounded(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
-/// A row of seconds by seconds. A bar that says "faster" is shown that way round too.
+/// A row of seconds by seconds. A bar that says "faster" is shown that way round too; without a bar, so is what is.
 pub(crate) fn of_ratio(pairs: &Pairs, bar: Bar, reference: &str, is_judged: bool) -> Value {
     let Spread { median, min, max } = pairs.ratio();
     let is_met = bar.is_met(median);
     let (unit, [median, min, max]) = match bar {
         Bar::AtMost(_) => ("x the time", [median, min, max]),
+        Bar::None if median > 1.0 => ("x the time", [median, min, max]),
         Bar::Faster(_) | Bar::None => ("x faster", [1.0 / median, 1.0 / max, 1.0 / min]),
     };
     json!({
@@ -168,6 +169,12 @@ mod tests {
         let at_most = of_ratio(&pairs(), Bar::AtMost(0.3), "cp", true);
         assert_eq!((at_most["median"].as_f64(), &at_most["verdict"]), (Some(0.25), &json!("pass")));
         assert_eq!(of_seconds(&pairs(), 1.0, true)["verdict"], "miss");
+        assert_eq!(of_ratio(&pairs(), Bar::None, "torch", true)["unit"], "x faster");
+        let mut slower = Pairs::default();
+        slower.push(3.0, 2.0);
+        let slower = of_ratio(&slower, Bar::None, "the same linked in", true);
+        assert_eq!((&slower["unit"], slower["median"].as_f64()), (&json!("x the time"), Some(1.5)));
+        assert_eq!(slower["verdict"], "for information");
     }
 
     #[test]

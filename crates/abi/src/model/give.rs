@@ -8,7 +8,7 @@ use crate::nodes::{self, Blobs, Encoded};
 use crate::raw;
 use crate::report::{caught, guard, report_of};
 use crate::types::*;
-use modelferry_core::expr::NodeId;
+use modelferry_core::expr::{Arena, NodeId, Op, Packing};
 use modelferry_core::graph::Binding;
 use modelferry_core::model::{Claim, Model, PayloadSource};
 use modelferry_core::{Error, Result};
@@ -30,7 +30,8 @@ struct Held {
 /// Gives a model away: it is kept until the other side releases it. Its losses are not part of it; they are told.
 pub fn give(mut model: Model) -> Result<MfModel> {
     let mut blobs = Blobs::default();
-    let roots = model.tensors.iter().map(|tensor| tensor.data);
+    let plain = Plain::new(&model);
+    let roots = model.tensors.iter().map(|tensor| tensor.data).filter(|id| plain.bytes(*id).is_none());
     let roots = roots.chain(model.assets.iter().map(|asset| asset.data));
     let roots = roots.chain(model.claims.iter().map(|claim| claim.node));
     let roots =
@@ -47,7 +48,7 @@ pub fn give(mut model: Model) -> Result<MfModel> {
             shape: tensor.shape.as_ptr(),
             rank: tensor.shape.len() as u64,
             byte_len: tensor.byte_len(),
-            data: node(tensor.data),
+            data: plain.bytes(tensor.data).unwrap_or_else(|| node(tensor.data)),
         }
     });
     let assets = model.assets.iter().map(|asset| MfAsset {
@@ -81,6 +82,42 @@ pub fn give(mut model: Model) -> Result<MfModel> {
         read_at: Some(read_at),
         owner: Box::into_raw(held).cast(),
     })
+}
+
+/// Which expressions are bytes of a file as they are, so that a tensor's data says all of them and no node has to cross.
+struct Plain<'a> {
+    nodes: &'a Arena,
+    /// How many refer to each node. What several speak of stays a node: that it is the same one means something.
+    n_uses: Vec<u32>,
+}
+
+impl Plain<'_> {
+    fn new(model: &Model) -> Plain<'_> {
+        let nodes = &model.nodes;
+        let mut n_uses = vec![0u32; nodes.len()];
+        let mut used = |id: NodeId| n_uses[id.idx()] = n_uses[id.idx()].saturating_add(1);
+        nodes.iter().for_each(|(id, _)| nodes.children(id).for_each(&mut used));
+        model.tensors.iter().for_each(|tensor| used(tensor.data));
+        model.assets.iter().for_each(|asset| used(asset.data));
+        model.claims.iter().for_each(|claim| used(claim.node));
+        let places = model.graph.iter().flat_map(|graph| &graph.bindings);
+        places.for_each(|place| used(place.data));
+        Plain { nodes, n_uses }
+    }
+
+    /// Where the bytes of a tensor's expression are, if it is nothing else.
+    fn bytes(&self, id: NodeId) -> Option<MfData> {
+        let bytes = match self.nodes[id].op {
+            Op::Decode { of, packing } if packing == Packing::default() => of,
+            _ => return None,
+        };
+        match self.nodes[bytes].op {
+            Op::Region { file, at } if self.n_uses[id.idx()] == 1 && self.n_uses[bytes.idx()] == 1 => {
+                Some(MfData { kind: MF_DATA_FILE, file: file.0, at })
+            }
+            _ => None,
+        }
+    }
 }
 
 unsafe extern "C" fn release(owner: *mut c_void) {

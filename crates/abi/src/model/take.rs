@@ -9,7 +9,7 @@ use crate::types::*;
 use modelferry_core::expr::{NodeId, SourceAccess};
 use modelferry_core::inputs::{FileId, Inputs};
 use modelferry_core::limits::Limits;
-use modelferry_core::model::{Asset, Claim, Model, PayloadSource};
+use modelferry_core::model::{Claim, Model, PayloadSource};
 use modelferry_core::{DType, Error, Result};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -55,34 +55,29 @@ unsafe fn taken(given: MfModel, inputs: &dyn Inputs, limits: &Limits) -> Result<
             new
         }))
     };
-    let mut decoder =
-        Decoder { arena: &mut model.nodes, file_len: &file_len, blobs: &blobs, source: &mut source };
+    let mut decoder = Decoder { model: &mut model, file_len: &file_len, blobs: &blobs, source: &mut source };
     // SAFETY: promised by the caller.
     let ids = unsafe { decoder.nodes(raw.nodes) }?;
     // SAFETY: promised by the caller.
-    let tensors: Vec<_> = unsafe { raw::items::<MfTensor>(raw.tensors) }?.collect();
-    let mut found = Vec::with_capacity(tensors.len());
-    for tensor in &tensors {
+    let tensors = unsafe { raw::items::<MfTensor>(raw.tensors) }?;
+    decoder.model.tensors.reserve(tensors.len());
+    // Bytes of a file, and items of them.
+    decoder.model.nodes.reserve(2 * tensors.len());
+    for tensor in tensors {
         // SAFETY: promised by the caller.
-        found.push(unsafe { decoder.tensor(tensor, &ids, limits) }?);
+        unsafe { decoder.tensor(&tensor, &ids, limits) }?;
     }
     // SAFETY: promised by the caller.
     for asset in unsafe { raw::items::<MfAsset>(raw.assets) }? {
         // SAFETY: promised by the caller.
-        let name = unsafe { raw::text(asset.name) }?.to_owned();
-        let data = decoder.bytes(&asset.data, asset.len, &ids).map_err(|error| error.file(&name))?;
-        let len = decoder.arena[data].n;
+        let name = unsafe { raw::text(asset.name) }?;
+        let data = decoder.bytes(&asset.data, asset.len, &ids).map_err(|error| error.file(name))?;
+        let len = decoder.model.nodes[data].n;
         if len != asset.len {
-            let error = Error::plugin("an asset is of another length than its bytes").file(&name);
+            let error = Error::plugin("an asset is of another length than its bytes").file(name);
             return Err(error.expected(len).found(asset.len));
         }
-        model.assets.push(Asset { name, data });
-    }
-    for (name, dtype, shape, data) in found {
-        model.push(name, dtype, shape, data)?;
-    }
-    for Asset { name, data } in std::mem::take(&mut model.assets) {
-        model.push_asset(name, data)?;
+        decoder.model.push_asset(name, data)?;
     }
     // SAFETY: promised by the caller.
     for claim in unsafe { raw::items::<MfClaim>(raw.claims) }? {
@@ -128,12 +123,7 @@ impl Decoder<'_> {
     /// # Safety
     ///
     /// Its name and its shape are what they say.
-    unsafe fn tensor(
-        &mut self,
-        tensor: &MfTensor,
-        ids: &[NodeId],
-        limits: &Limits,
-    ) -> Result<(String, DType, Vec<u64>, NodeId)> {
+    unsafe fn tensor(&mut self, tensor: &MfTensor, ids: &[NodeId], limits: &Limits) -> Result<()> {
         // Whether it is too long is said later, with its name. This only keeps us from looking for what cannot be there.
         Limits::check("a tensor's name is too long", tensor.name.len, limits.header_bytes)?;
         // SAFETY: promised by the caller.
@@ -148,7 +138,7 @@ impl Decoder<'_> {
             _ => self.packed(&tensor.data, dtype, &shape, ids),
         };
         let data = data.map_err(named)?;
-        Ok((name, dtype, shape, data))
+        self.model.push(name, dtype, shape, data).map(drop)
     }
 
     /// Elements that lie in bytes as they are.
@@ -159,7 +149,7 @@ impl Decoder<'_> {
             Error::plugin("a shape does not fit its type").found(format_args!("{shape:?} of {dtype}"))
         })?;
         let bytes = self.bytes(data, len, ids)?;
-        self.arena.decode(bytes, dtype, n_items, Default::default())
+        self.model.nodes.decode(bytes, dtype, n_items, Default::default())
     }
 
     fn bytes(&mut self, data: &MfData, len: u64, ids: &[NodeId]) -> Result<NodeId> {
@@ -168,7 +158,7 @@ impl Decoder<'_> {
             MF_DATA_NODE => node(ids, data.at),
             MF_DATA_MADE => {
                 let source = (self.source)(0)?;
-                self.arena.plugin(source, data.at, SourceAccess::Random { grain: 1 }, len)
+                self.model.nodes.plugin(source, data.at, SourceAccess::Random { grain: 1 }, len)
             }
             other => Err(Error::plugin("data of an unknown kind").found(other)),
         }

@@ -33,21 +33,29 @@ impl Arena {
         self.nodes.iter().enumerate().map(|(idx, node)| (NodeId(idx as u32), node))
     }
 
-    /// The direct arguments of a node.
-    pub fn children(&self, id: NodeId) -> Vec<NodeId> {
-        match &self[id].op {
-            Op::Region { .. } | Op::Inline(_) | Op::Plugin { .. } => vec![],
+    /// The direct arguments of a node, in order.
+    pub fn children(&self, id: NodeId) -> impl DoubleEndedIterator<Item = NodeId> {
+        type Parts<'a> = ([Option<NodeId>; 2], &'a [NodeId], &'a [Part]);
+        let (single, args, pieces): Parts<'_> = match &self[id].op {
+            Op::Region { .. } | Op::Inline(_) | Op::Plugin { .. } => ([None; 2], &[], &[]),
             Op::Inflate { of, .. }
             | Op::Varints { of, .. }
             | Op::Decode { of, .. }
             | Op::View { of, .. }
             | Op::Gather { of, .. }
             | Op::Reduce { of, .. }
-            | Op::Stage { of } => vec![*of],
-            Op::Block { of, weights, .. } => std::iter::once(*of).chain(*weights).collect(),
-            Op::Assemble { pieces, .. } => pieces.iter().map(|part| part.node).collect(),
-            Op::Map { args, .. } => args.ids().to_vec(),
-        }
+            | Op::Stage { of } => ([Some(*of), None], &[], &[]),
+            Op::Block { of, weights, .. } => ([Some(*of), *weights], &[], &[]),
+            Op::Assemble { pieces, .. } => ([None; 2], &[], pieces),
+            Op::Map { args, .. } => ([None; 2], args.ids(), &[]),
+        };
+        let pieces = pieces.iter().map(|part| part.node);
+        single.into_iter().flatten().chain(args.iter().copied()).chain(pieces)
+    }
+
+    /// Makes room for as many more nodes, where their number is known.
+    pub fn reserve(&mut self, n: usize) {
+        self.nodes.reserve(n);
     }
 
     fn push(&mut self, n: u64, dtype: DType, op: Op) -> Result<NodeId> {

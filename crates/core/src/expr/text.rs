@@ -18,7 +18,7 @@ impl Arena {
             }
             if seen.insert(id) {
                 order.push(id);
-                stack.extend(self.children(id).into_iter().rev());
+                stack.extend(self.children(id).rev());
             }
         }
         order.sort();

@@ -59,8 +59,8 @@ fn tensors(source: Source<'_>, digest: &FileDigest) -> Vec<usize> {
             if let Op::Region { file, .. } = nodes[id].op {
                 return file == digest.file;
             }
-            match nodes.children(id).first() {
-                Some(child) => id = *child,
+            match nodes.children(id).next() {
+                Some(child) => id = child,
                 None => return false,
             }
         }

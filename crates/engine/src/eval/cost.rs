@@ -131,7 +131,7 @@ impl Facts {
                     Fact { linear: true, reads: item, depth: child.depth, ..Fact::default() }
                 }
             };
-            let deepest = nodes.children(id).into_iter().map(|child| facts[child.idx()].depth).max();
+            let deepest = nodes.children(id).map(|child| facts[child.idx()].depth).max();
             fact.depth = deepest.map_or(0, |depth| depth + 1);
             fact.grain = match node.op {
                 Op::Block { f: BlockFn::Quantize, row, weights: Some(_), .. } => {
@@ -194,7 +194,7 @@ impl super::Evaluator<'_> {
             if let Op::Region { file, at } = self.source.model.nodes[id].op {
                 return Some((file, at));
             }
-            id = self.source.model.nodes.children(id).first().copied()?;
+            id = self.source.model.nodes.children(id).next()?;
         }
     }
 }

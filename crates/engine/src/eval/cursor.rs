@@ -68,7 +68,8 @@ impl Cursors {
 
 impl Cursor {
     fn new(evaluator: &Evaluator<'_>, id: NodeId) -> Cursor {
-        let of = evaluator.nodes().children(id)[0];
+        // A stream is made of one sequence of bytes.
+        let of = evaluator.nodes().children(id).next().unwrap_or(id);
         let state = match evaluator.nodes()[id].op {
             Op::Inflate { .. } => State::Inflate { inflate: Box::new(Decompress::new(false)), ended: false },
             _ => State::Varints,

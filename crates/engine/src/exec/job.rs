@@ -107,12 +107,11 @@ impl<'a> Job<'a> {
             if self.staged.contains(&id) || !self.evaluator.facts[id].sequential {
                 continue;
             }
-            let children = nodes.children(id);
             // A sequential node whose sources are not is the stream itself.
-            if !children.iter().any(|&child| self.evaluator.facts[child].sequential) {
+            if !nodes.children(id).any(|child| self.evaluator.facts[child].sequential) {
                 return false;
             }
-            stack.extend(children);
+            stack.extend(nodes.children(id));
         }
         true
     }
