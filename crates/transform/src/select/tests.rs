@@ -180,6 +180,14 @@ fn modules_in_dictionaries_of_their_own_are_one_set() {
         ["a.kernel", "b.c.kernel"]
     );
     assert_eq!(select(&["encoder/a/w", "head/w"]).unwrap(), ["encoder.a.w", "head.w"]);
+    // A module alone is no less one; what calls itself a model holds no modules of that name.
+    assert_eq!(
+        select(&["params/dense/kernel", "params/dense/bias"]).unwrap(),
+        ["dense.kernel", "dense.bias"]
+    );
+    assert_eq!(select(&["state/params/a/b/kernel", "opt_state/0/mu/a/b/kernel"]).unwrap(), ["a.b.kernel"]);
+    assert_eq!(select(&["model/state_dict/weight"]).unwrap(), ["weight"]);
+    assert_eq!(select(&["anything/weight"]).unwrap(), ["weight"]);
     // Statistics of batches, and a head, lie beside.
     assert_eq!(select(&["params/a/w", "batch_stats/a/mean"]).unwrap(), ["params.a.w", "batch_stats.a.mean"]);
     assert_eq!(select(&["model/a/w", "lm_head/w"]).unwrap(), ["model.a.w", "lm_head.w"]);
