@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What programs look for in a folder, best first: the single file, the index of a sharded set, and the same for
 /// torch's files; then those of adapters, which peft loads; then what folders of ours hold that no such program loads.
-const USUAL: [&str; 10] = [
+const USUAL: [&str; 15] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "pytorch_model.bin",
@@ -19,12 +19,35 @@ const USUAL: [&str; 10] = [
     "model.npz",
     "model.npy",
     "model.onnx",
+    "model.msgpack",
     "model.gguf",
+    "adapter_model.npz",
+    "adapter_model.npy",
+    "adapter_model.onnx",
+    "adapter_model.msgpack",
+];
+
+/// What a folder's weights are called in a format that is none of the above, before the ending.
+const STEMS: [&str; 2] = ["model", "adapter_model"];
+
+/// Endings of files of such a name that are no weights: configs, texts, vocabularies, graphs of other programs.
+const NO_WEIGHTS: [&str; 14] = [
+    "cfg", "ini", "jinja", "json", "jsonl", "md", "model", "py", "toml", "txt", "vocab", "xml", "yaml", "yml",
 ];
 
 /// Endings of files of weights that readers may know. npy and npz are weights only under the name that a folder of
 /// ours gives them: elsewhere they hold voices, statistics, embeddings.
-const READABLE: [&str; 7] = [".safetensors", ".bin", ".pt", ".pth", ".ckpt", "model.npz", "model.npy"];
+const READABLE: [&str; 9] = [
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    "model.npz",
+    "model.npy",
+    "adapter_model.npz",
+    "adapter_model.npy",
+];
 
 /// Endings of weights that belong to other programs.
 const FOREIGN: [&str; 15] = [
@@ -198,7 +221,8 @@ pub fn has_usual(names: &[String]) -> bool {
 /// The file by which a folder's weights are read: a single file, an index, or the first of a set without one. `names`
 /// are the files of the folder itself; `explicit` is what its config asks for. Nothing where there are no weights.
 ///
-/// Where none has a usual name, the one set that is there is taken.
+/// Where none has a usual name, the one set that is there is taken; where there is none, what is named as a folder of
+/// ours names weights in the format of a plugin.
 ///
 /// Errors: [`Ambiguous`](modelferry_core::error::ErrorKind::Ambiguous) where there are several;
 /// [`Malformed`](modelferry_core::error::ErrorKind::Malformed) where the one asked for by the config is not there;
@@ -233,7 +257,7 @@ pub fn choose(names: &[String], variant: Option<&str>, explicit: Option<&str>) -
         }
     }
     match &sets[..] {
-        [] => Ok(None),
+        [] => Ok(names.iter().find(|name| may_be_ours(name)).cloned()),
         [(_, file)] => Ok(Some(file.clone())),
         _ => {
             let files: Vec<&str> = sets.iter().map(|(_, file)| file.as_str()).collect();
@@ -242,6 +266,13 @@ pub fn choose(names: &[String], variant: Option<&str>, explicit: Option<&str>) -
                 .hint("name the file that is meant"))
         }
     }
+}
+
+/// Whether a file is named as [`names_to_write`] names weights in a format that is not known here.
+fn may_be_ours(name: &str) -> bool {
+    let parts = name.split_once('.').filter(|(_, ending)| !ending.contains('.'));
+    parts.is_some_and(|(stem, ending)| STEMS.contains(&stem) && !NO_WEIGHTS.contains(&ending))
+        && role(name) == Role::Asset
 }
 
 /// The sets of weights that readers may know: the name each would have as one file, and the file it is read by.
@@ -288,7 +319,7 @@ fn sets(names: &[String]) -> Vec<(String, String)> {
 /// The name of a folder's weights in a format, and those of all that would be loaded in their place: the former's own
 /// shards and index go with it.
 pub fn names_to_write(format: &str, is_adapter: bool) -> (String, Vec<String>) {
-    let stem = if is_adapter { "adapter_model" } else { "model" };
+    let stem = STEMS[usize::from(is_adapter)];
     let safetensors = format!("{stem}.safetensors");
     let torch = if is_adapter { "adapter_model.bin" } else { "pytorch_model.bin" };
     match format {

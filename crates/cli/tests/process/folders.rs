@@ -117,3 +117,27 @@ fn a_config_beside_a_lone_file_is_no_loss() {
         done.expect(0, "");
     }
 }
+
+#[test]
+fn what_was_written_is_read_whatever_holds_the_weights() {
+    let dir = Dir::new("any-weights");
+    let (whole, adapter) = (dir.join("model"), dir.folder("adapter"));
+    model(&whole, 9);
+    write(adapter.join("adapter_model.safetensors"), safetensors(&[("a", 300), ("b", 200)], 3));
+    write(adapter.join("adapter_config.json"), "{\"r\": 4}");
+    for input in [whole, adapter] {
+        let plain = dir.join("plain/");
+        convert_ok(&input, &plain, &[]);
+        for format in ["pytorch", "npz", "onnx", "msgpack"] {
+            let (there, back) = (dir.join("there/"), dir.join("back/"));
+            convert_ok(&input, &there, &["--to", format, "--verify"]);
+            convert_ok(&there, &back, &["--verify"]);
+            assert_eq!(names(&back), names(&plain), "{format}");
+            run(modelferry(["diff"]).args([&back, &plain])).expect(0, "");
+            for path in [there, back] {
+                fs::remove_dir_all(path).unwrap();
+            }
+        }
+        fs::remove_dir_all(plain).unwrap();
+    }
+}

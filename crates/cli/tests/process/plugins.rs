@@ -19,6 +19,11 @@ fn flat_reader() -> String {
     fs::read_to_string(plugin_crate().join("samples/c/flat_reader.c")).unwrap()
 }
 
+/// The source of the sample that writes them.
+fn flat_writer() -> String {
+    fs::read_to_string(plugin_crate().join("samples/c/flat_writer.c")).unwrap()
+}
+
 /// The same with one text in the place of another.
 fn altered(from: &str, to: &str) -> String {
     let source = flat_reader();
@@ -305,4 +310,22 @@ fn what_is_taken_cannot_be_taken_over() {
     refused(&dir, &option, "flat: the program itself has an option --strict");
     // One library named twice is one.
     go(&dir, &[&one, &dir.join("one")], &[]).expect(0, "");
+}
+
+#[test]
+fn a_folder_with_weights_in_the_format_of_a_library_is_read_back() {
+    let dir = Dir::new("plugin-folder");
+    let plugins = dir.folder("plugins");
+    plugin(&plugins, "flat-reader", &flat_reader());
+    plugin(&plugins, "flat-writer", &flat_writer());
+    let option = format!("--plugin={}", plugins.display());
+    let (input, folder, back) = (model(dir.path()), dir.join("model/"), dir.join("back.npz"));
+    write(dir.join("config.json"), "{\"seed\": 3}");
+    let config = format!("--config={}", dir.join("config.json").display());
+    run(&mut convert(&input, &folder, &["--to=flat", "--verify", &config, &option])).expect(0, "");
+    assert_eq!(names(&folder), ["config.json", "model.flat", "model.flatdata"]);
+    run(&mut convert(&folder, &back, &["--verify", &option])).expect(0, "");
+    run(modelferry(["diff", &option]).arg(&back).arg(&input)).expect(0, "");
+    // Without the library nobody knows what it is.
+    run(&mut convert(&folder, dir.join("no.npz"), &[])).expect(11, "model.flat");
 }

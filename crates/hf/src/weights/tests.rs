@@ -50,6 +50,12 @@ fn one_set_of_another_name_is_taken() {
         Some("model.npz"),
     );
     check("openvino_model.bin", None, None);
+    // What folders of ours hold, in formats of plugins too.
+    check("config.json model.msgpack model.h5", None, Some("model.msgpack"));
+    check("adapter_model.npz adapter_config.json", None, Some("adapter_model.npz"));
+    check("config.json model.flat model.flatdata model.py model.json", None, Some("model.flat"));
+    check("model.flat a.safetensors", None, Some("a.safetensors"));
+    check("model.h5 model.xml other.flat model.fp16.flat", None, None);
     for several in [
         "a.safetensors b.bin",
         "a-00001-of-00002.pt a-00001-of-00003.pt",
