@@ -145,6 +145,7 @@ pub const TARGETS: &[Target] = &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus;
 
     /// How many of 400 inputs of drawn choices are read.
     pub(super) fn n_read(check: fn(&[u8]) -> Result<Reached, String>) -> usize {
@@ -161,8 +162,6 @@ mod tests {
         };
         (0..400).filter(is_read).count()
     }
-
-    use crate::corpus;
 
     #[test]
     fn every_target_has_its_cargo_fuzz_twin() {
